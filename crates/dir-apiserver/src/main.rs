@@ -1,0 +1,3 @@
+//! The directory server.
+
+fn main() {}

@@ -1,0 +1,3 @@
+//! Load driver and report.
+
+fn main() {}

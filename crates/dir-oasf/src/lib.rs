@@ -1,0 +1,1 @@
+//! OASF rules: validity and labels of a record.

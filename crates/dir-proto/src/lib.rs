@@ -1,0 +1,1 @@
+//! Generated gRPC types, and the way between wire and core.

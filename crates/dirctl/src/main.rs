@@ -1,0 +1,3 @@
+//! The directory's command line.
+
+fn main() {}
