@@ -1,0 +1,66 @@
+//! Starting and stopping the parts of a world: our binaries, proxies, registries, SPIRE.
+//!
+//! Everything runs on loopback in a temporary directory and is killed when its handle is dropped. Waiting is
+//! always for a predicate, within [`PATIENCE`].
+
+pub mod proc;
+pub mod server;
+
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+/// How long a part may take to become what a test waits for. Generous: CI machines are slow and shared.
+pub const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Installs the one crypto provider of the product; every call after the first does nothing.
+pub fn init() {
+    drop(rustls::crypto::ring::default_provider().install_default());
+}
+
+/// The root of the repository.
+pub fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").components().collect()
+}
+
+/// A binary of ours, built beside the running test.
+pub fn our(name: &str) -> anyhow::Result<PathBuf> {
+    let exe = std::env::current_exe()?;
+    let dir =
+        exe.ancestors().nth(2).ok_or_else(|| anyhow::anyhow!("no target folder above {}", exe.display()))?;
+    let path = dir.join(name);
+    anyhow::ensure!(path.exists(), "{} is missing: run `cargo build --workspace` first", path.display());
+    Ok(path)
+}
+
+/// A program that somebody else provides: in `.tools/bin`, or on PATH. `hint` says how to get it.
+pub fn tool(name: &str, hint: &str) -> anyhow::Result<PathBuf> {
+    let own = root().join(".tools/bin").join(name);
+    if own.exists() {
+        return Ok(own);
+    }
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let sbin = [PathBuf::from("/usr/sbin"), PathBuf::from("/sbin")];
+    std::env::split_paths(&path)
+        .chain(sbin)
+        .map(|dir| dir.join(name))
+        .find(|p| p.is_file())
+        .ok_or_else(|| anyhow::anyhow!("{name} was not found: {hint}"))
+}
+
+/// A TCP port of 127.0.0.1 on which nobody listened a moment ago.
+pub fn free_port() -> anyhow::Result<u16> {
+    Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?.port())
+}
+
+/// Asks `ready` until it says yes.
+pub fn wait_until(what: &str, mut ready: impl FnMut() -> bool) -> anyhow::Result<()> {
+    let end = Instant::now() + PATIENCE;
+    while Instant::now() < end {
+        if ready() {
+            return Ok(());
+        }
+        std::thread::sleep(Duration::from_millis(30));
+    }
+    anyhow::bail!("{what}: not within {PATIENCE:?}")
+}

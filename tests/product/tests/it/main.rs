@@ -1,0 +1,5 @@
+//! Tests of the whole product on loopback.
+
+#![allow(clippy::expect_used, clippy::unwrap_used, clippy::panic)] // a test may fail loudly
+
+mod layers;
