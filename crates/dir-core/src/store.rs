@@ -23,6 +23,16 @@ pub enum Known {
     Unknown,
 }
 
+/// What the caller knows of a record before it stores it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Presence {
+    /// A complete index says that it is not there: the store may write without asking the backend first.
+    Absent,
+    /// Nobody knows (the index is being rebuilt, others write to the same backend): the store looks first, and
+    /// leaves a record that is there as it is.
+    Unknown,
+}
+
 /// Whether `put` wrote anything.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Put {
@@ -126,6 +136,16 @@ pub enum StoreError {
         /// The limit.
         limit: std::time::Duration,
     },
+    /// A named limit was hit; nothing was stored or read.
+    #[error("{what} of {size} bytes exceeds the limit of {limit} bytes")]
+    TooLarge {
+        /// What is too large.
+        what: String,
+        /// Its size in bytes (at least; reading stops at the limit).
+        size: u64,
+        /// The limit in bytes.
+        limit: u64,
+    },
     /// The configuration contradicts what the store holds; the text names the way out.
     #[error("{0}")]
     Layout(String),
@@ -140,6 +160,7 @@ impl Classified for StoreError {
             StoreError::Unsupported(_) => Class::Unimplemented,
             StoreError::Unavailable { .. } => Class::Unavailable,
             StoreError::Timeout { .. } => Class::Timeout,
+            StoreError::TooLarge { .. } => Class::Exhausted,
             StoreError::Layout(_) => Class::FailedPrecondition,
         }
     }
@@ -148,8 +169,15 @@ impl Classified for StoreError {
 /// The store of record bytes. Every call may be repeated: all of them are idempotent.
 #[async_trait]
 pub trait RecordStore: Send + Sync {
-    /// Stores a record, durably. `facts` become manifest annotations; `at` is the manifest's creation time.
-    async fn put(&self, record: &Record, facts: &RecordFacts, at: Timestamp) -> Result<Put, StoreError>;
+    /// Stores a record, durably. `facts` become manifest annotations; `at` is the manifest's creation time;
+    /// `presence` is what the caller's index says: with `Absent` a registry is asked nothing before the write.
+    async fn put(
+        &self,
+        record: &Record,
+        facts: &RecordFacts,
+        at: Timestamp,
+        presence: Presence,
+    ) -> Result<Put, StoreError>;
 
     /// The bytes of a record, verified against its CID.
     async fn get(&self, cid: &Cid, known: Known) -> Result<Record, StoreError>;
