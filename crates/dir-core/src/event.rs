@@ -27,6 +27,26 @@ pub enum EventKind {
     RecordSigned = 9,
 }
 
+impl EventKind {
+    /// Every kind, ascending by number.
+    pub const ALL: [EventKind; 9] = [
+        EventKind::RecordPushed,
+        EventKind::RecordPulled,
+        EventKind::RecordDeleted,
+        EventKind::RecordPublished,
+        EventKind::RecordUnpublished,
+        EventKind::SyncCreated,
+        EventKind::SyncCompleted,
+        EventKind::SyncFailed,
+        EventKind::RecordSigned,
+    ];
+
+    /// The kind with this number of the API's enum.
+    pub fn from_number(number: i32) -> Option<Self> {
+        Self::ALL.into_iter().find(|k| *k as i32 == number)
+    }
+}
+
 /// One event.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Event {

@@ -59,3 +59,42 @@ pub struct RecordFacts {
     /// Record-level `annotations`.
     pub annotations: BTreeMap<String, String>,
 }
+
+impl RecordFacts {
+    /// Labels for events and routing: all skills, then domains, modules and locators, each in record order,
+    /// duplicates kept, nothing normalised (`/skills/<name>`, `/domains/<name>`, `/modules/<name>`,
+    /// `/locators/<type>`). A skill with only an id yields `/skills/`.
+    pub fn labels(&self) -> Vec<String> {
+        let skills = self.skills.iter().map(|s| format!("/skills/{}", s.name));
+        let domains = self.domains.iter().map(|d| format!("/domains/{}", d.name));
+        let modules = self.modules.iter().map(|m| format!("/modules/{}", m.name));
+        let locators = self.locators.iter().map(|l| format!("/locators/{}", l.kind));
+        skills.chain(domains).chain(modules).chain(locators).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn labels_come_in_record_order_with_duplicates() {
+        let class = |id, name: &str| ClassFact { id, name: name.to_owned() };
+        let facts = RecordFacts {
+            skills: vec![class(1, "b/y"), class(7, ""), class(1, "b/y")],
+            domains: vec![class(2, "a")],
+            modules: vec![ModuleFact { name: "integration/mcp".into(), ..ModuleFact::default() }],
+            locators: vec![LocatorFact { kind: "docker_image".into(), url: "https://x".into() }],
+            ..RecordFacts::default()
+        };
+        let expected = [
+            "/skills/b/y",
+            "/skills/",
+            "/skills/b/y",
+            "/domains/a",
+            "/modules/integration/mcp",
+            "/locators/docker_image",
+        ];
+        assert_eq!(facts.labels(), expected);
+    }
+}
