@@ -2,6 +2,7 @@
 
 use crate::cid::Cid;
 use crate::class::{Class, Classified};
+use crate::json::{CanonicalError, Doc, Kind};
 use bytes::Bytes;
 
 /// A record exists only if its bytes hash to its CID. Cloning shares the bytes.
@@ -28,6 +29,14 @@ impl Classified for Mismatch {
 }
 
 impl Record {
+    /// A record from a parsed object: canonical bytes and their CID.
+    pub fn from_doc(doc: &Doc) -> Result<Self, CanonicalError> {
+        if doc.root().kind() != Kind::Object {
+            return Err(CanonicalError::NotAnObject);
+        }
+        Ok(Self::from_canonical(doc.canonical()?))
+    }
+
     /// A record from its canonical bytes (see the `json` module for how to obtain them).
     pub fn from_canonical(bytes: Bytes) -> Self {
         Self { cid: Cid::of(&bytes), bytes }
