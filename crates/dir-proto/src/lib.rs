@@ -4,6 +4,11 @@
 //! The module path is the proto package: `dir_proto::agntcy::dir::store::v1::store_service_server::StoreService`.
 //! The code under `src/gen` is committed and made from `/proto` by `tests/gen.rs`; nothing is generated while building.
 
+pub mod convert;
+mod methods;
+
+pub use methods::{Method, file_descriptor_set, methods};
+
 /// Every file of `/proto` with its imports as an encoded `google.protobuf.FileDescriptorSet`, options of
 /// `buf.validate` and `google.api.http` included. For server reflection and for checks of declared rules.
 pub const FILE_DESCRIPTOR_SET: &[u8] = include_bytes!("gen/descriptor.bin");

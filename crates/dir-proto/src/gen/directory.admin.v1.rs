@@ -32,7 +32,7 @@ pub struct GetIdentityResponse {
     /// Counts the accepted updates of SVID and bundles since the process started; 1 is the first.
     #[prost(uint64, tag = "9")]
     pub generation: u64,
-    /// Every trust bundle peers are accepted by, sorted by trust domain.
+    /// Every trust bundle held, the node's own trust domain first.
     #[prost(message, repeated, tag = "10")]
     pub bundles: ::prost::alloc::vec::Vec<Bundle>,
 }
@@ -42,13 +42,13 @@ pub struct Bundle {
     /// Trust domain the authorities belong to.
     #[prost(string, tag = "1")]
     pub trust_domain: ::prost::alloc::string::String,
-    /// Where the bundle came from, for example `workload-api` or `file`.
+    /// Where the bundle came from: `workload_api`, `federation` or `bootstrap_file`.
     #[prost(string, tag = "2")]
     pub source: ::prost::alloc::string::String,
     /// Number of X.509 authorities.
     #[prost(uint32, tag = "3")]
     pub authorities: u32,
-    /// When this content was first seen by the process.
+    /// When this content was last received.
     #[prost(message, optional, tag = "4")]
     pub updated_at: ::core::option::Option<::prost_types::Timestamp>,
     /// Earliest end of validity among the authorities.
