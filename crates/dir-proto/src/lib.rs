@@ -6,6 +6,7 @@
 
 pub mod convert;
 mod methods;
+pub mod wire;
 
 pub use methods::{Method, file_descriptor_set, methods};
 

@@ -6,6 +6,7 @@ mod comments;
 mod convert;
 mod facts;
 mod rules;
+mod wire;
 
 use prost_reflect::DescriptorPool;
 
