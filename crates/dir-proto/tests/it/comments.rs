@@ -32,7 +32,7 @@ fn enumeration(
 }
 
 fn message(path: &[i32], m: &prost_reflect::prost_types::DescriptorProto, out: &mut Vec<(Vec<i32>, String)>) {
-    if m.options.as_ref().is_some_and(|o| o.map_entry()) {
+    if m.options.as_ref().is_some_and(prost_types::MessageOptions::map_entry) {
         return;
     }
     out.push((path.to_vec(), m.name().to_owned()));

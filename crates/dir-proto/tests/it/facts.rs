@@ -44,11 +44,12 @@ fn field(f: &FieldDescriptor) -> String {
         };
         (kind(&f.kind()), label)
     };
-    let deprecated = if f.field_descriptor_proto().options.as_ref().is_some_and(|o| o.deprecated()) {
-        " deprecated"
-    } else {
-        ""
-    };
+    let deprecated =
+        if f.field_descriptor_proto().options.as_ref().is_some_and(prost_types::FieldOptions::deprecated) {
+            " deprecated"
+        } else {
+            ""
+        };
     format!("field   {} = {} {kind_text} {label}{deprecated}", f.full_name(), f.number())
 }
 
@@ -118,8 +119,11 @@ fn the_api_is_the_union_of_v1_7_and_v1_8_and_nothing_else() {
 
 #[test]
 fn methods_are_those_of_the_table_and_of_our_own_services() {
-    let ours: BTreeSet<String> =
-        dir_proto::methods().iter().filter(|m| m.service.starts_with("agntcy.")).map(|m| m.path()).collect();
+    let ours: BTreeSet<String> = dir_proto::methods()
+        .iter()
+        .filter(|m| m.service.starts_with("agntcy."))
+        .map(dir_proto::Method::path)
+        .collect();
     let table: BTreeSet<String> = TABLE
         .lines()
         .filter(|l| l.starts_with("rpc "))
