@@ -1,1 +1,5 @@
 //! Fakes and conformance suites.
+
+pub mod generate;
+pub mod index_conformance;
+pub mod oracle;

@@ -1,0 +1,211 @@
+//! All chunks together: what answers, whatever the backend that survives.
+
+use crate::chunk::{Chunk, Place};
+use crate::cursor::Position;
+use crate::plan::Plan;
+use dir_core::index::{IndexError, Page, Row};
+use dir_core::query::Query;
+use dir_core::{Cid, RecordFacts, Timestamp};
+use parking_lot::RwLock;
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, HashSet};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// Records of one chunk: small enough that no lock is held for long, large enough that a million records are
+/// some sixty chunks.
+pub(crate) const CHUNK_RECORDS: usize = 16_384;
+
+/// CIDs are looked up by the first byte of their digest first: small trees under short locks.
+const SHARDS: usize = 256;
+
+/// Chunks that a read goes through before it lets other tasks run and can be cancelled.
+const CHUNKS_PER_TURN: usize = 4;
+
+type SharedChunk = Arc<RwLock<Chunk>>;
+
+#[derive(Clone)]
+struct Location {
+    chunk: SharedChunk,
+    slot: u32,
+}
+
+/// The records in memory. Any number of readers; writers take turns (the adapters see to that).
+pub(crate) struct Core {
+    chunk_records: usize,
+    chunks: RwLock<Arc<[SharedChunk]>>,
+    shards: Vec<RwLock<BTreeMap<Cid, Location>>>,
+    live: AtomicU64,
+    /// Rises with every removal: a read that saw it rise may have met a record twice.
+    removals: AtomicU64,
+}
+
+impl Core {
+    pub(crate) fn new(chunk_records: usize) -> Self {
+        Self {
+            chunk_records: chunk_records.max(1),
+            chunks: RwLock::new(Arc::from([])),
+            shards: (0..SHARDS).map(|_| RwLock::default()).collect(),
+            live: AtomicU64::new(0),
+            removals: AtomicU64::new(0),
+        }
+    }
+
+    fn shard(&self, cid: &Cid) -> &RwLock<BTreeMap<Cid, Location>> {
+        &self.shards[usize::from(cid.digest()[0])]
+    }
+
+    pub(crate) fn len(&self) -> u64 {
+        self.live.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn contains(&self, cid: &Cid) -> bool {
+        self.shard(cid).read().contains_key(cid)
+    }
+
+    /// Adds a record; answers whether it is new. An existing row stays as it is.
+    pub(crate) fn put(&self, cid: Cid, facts: &RecordFacts, at: Timestamp) -> bool {
+        if self.contains(&cid) {
+            return false;
+        }
+        let chunk = self.open_chunk();
+        let slot = chunk.write().insert(Place { at: Reverse(at), cid }, facts);
+        self.shard(&cid).write().insert(cid, Location { chunk, slot });
+        self.live.fetch_add(1, Ordering::AcqRel);
+        true
+    }
+
+    /// The chunk that takes new records.
+    fn open_chunk(&self) -> SharedChunk {
+        let chunks = self.chunks.read().clone();
+        if let Some(last) = chunks.last()
+            && last.read().used() < self.chunk_records
+        {
+            return last.clone();
+        }
+        let fresh = SharedChunk::default();
+        *self.chunks.write() = chunks.iter().cloned().chain([fresh.clone()]).collect();
+        fresh
+    }
+
+    /// Removes a record; answers whether it was there.
+    pub(crate) fn delete(&self, cid: &Cid) -> bool {
+        let Some(Location { chunk, slot }) = self.shard(cid).write().remove(cid) else { return false };
+        self.live.fetch_sub(1, Ordering::AcqRel);
+        self.removals.fetch_add(1, Ordering::AcqRel);
+        let dead = {
+            let mut records = chunk.write();
+            records.remove(slot);
+            records.is_empty() && records.used() >= self.chunk_records
+        };
+        if dead {
+            let mut chunks = self.chunks.write();
+            *chunks = chunks.iter().filter(|c| !Arc::ptr_eq(c, &chunk)).cloned().collect();
+        }
+        true
+    }
+
+    pub(crate) fn row(&self, cid: &Cid) -> Option<Row> {
+        let Location { chunk, slot } = self.shard(cid).read().get(cid)?.clone();
+        let (indexed_at, facts) = chunk.read().row(slot, cid)?;
+        Some(Row { cid: *cid, indexed_at, facts: Arc::new(facts), usage: 0 })
+    }
+
+    pub(crate) fn cids(&self, after: Option<&Cid>, max: usize) -> Vec<Cid> {
+        use std::ops::Bound::{Excluded, Unbounded};
+        let from = after.map_or(0, |cid| usize::from(cid.digest()[0]));
+        let lower = after.map_or(Unbounded, Excluded);
+        let mut found = Vec::new();
+        for shard in &self.shards[from..] {
+            if found.len() >= max {
+                break;
+            }
+            let shard = shard.read();
+            found.extend(shard.range((lower, Unbounded)).take(max - found.len()).map(|(cid, _)| *cid));
+        }
+        found
+    }
+
+    pub(crate) async fn count(&self, query: &Query) -> Result<u64, IndexError> {
+        let plan = Plan::compile(query)?;
+        if plan.nothing {
+            return Ok(0);
+        }
+        if plan.is_everything() {
+            return Ok(self.len());
+        }
+        let chunks = self.chunks.read().clone();
+        let mut sum = 0;
+        for (turn, chunk) in chunks.iter().enumerate() {
+            breathe(turn).await;
+            sum += chunk.read().count(&plan);
+        }
+        Ok(sum)
+    }
+
+    /// A page. All three orders are that of RECENCY as long as nothing counts usage or providers: then their
+    /// first keys are equal for all records.
+    pub(crate) async fn search(
+        &self,
+        query: &Query,
+        after: Option<Position>,
+        max: usize,
+    ) -> Result<Page, IndexError> {
+        let plan = Plan::compile(query)?;
+        let emitted = after.map_or(0, |position| position.emitted);
+        let left = query.limit.map_or(u64::MAX, |limit| limit.saturating_sub(emitted));
+        let max = usize::try_from(left).unwrap_or(usize::MAX).min(max);
+        let skip = if after.is_some() { 0 } else { usize::try_from(query.offset).unwrap_or(usize::MAX) };
+        if plan.nothing || max == 0 || skip as u64 >= self.len().max(1) {
+            return Ok(Page::default());
+        }
+        // One more than the page tells whether there is another.
+        let need = skip.saturating_add(max).saturating_add(1);
+        let (mut places, full) = self.top(&plan, after.map(|position| position.place), need).await;
+        let more = full && (max as u64) < left;
+        places.drain(..skip.min(places.len()));
+        places.truncate(max);
+        let emitted = emitted + places.len() as u64;
+        let next = places.last().filter(|_| more).map(|&place| Position { place, emitted }.into());
+        Ok(Page { cids: places.iter().map(|place| place.cid).collect(), next })
+    }
+
+    /// The first `need` matching records after a place, over all chunks: the newest chunk first, and none whose
+    /// first record comes after the last that is needed. Answers also whether there were as many.
+    async fn top(&self, plan: &Plan, after: Option<Place>, need: usize) -> (Vec<Place>, bool) {
+        let removals = self.removals.load(Ordering::Acquire);
+        let chunks = self.chunks.read().clone();
+        let mut heads: Vec<(Place, &SharedChunk)> =
+            chunks.iter().filter_map(|chunk| Some((chunk.read().first()?, chunk))).collect();
+        heads.sort_by_key(|(head, _)| *head);
+        let mut found: Vec<Place> = Vec::new();
+        for (turn, (head, chunk)) in heads.into_iter().enumerate() {
+            if found.len() >= need && found.last().is_some_and(|last| *last < head) {
+                break;
+            }
+            breathe(turn).await;
+            let more = chunk.read().top(plan, after, need);
+            if more.is_empty() {
+                continue;
+            }
+            found.extend(more);
+            // Two sorted runs: the stable sort merges them.
+            found.sort();
+            found.truncate(need);
+        }
+        let full = found.len() >= need;
+        if self.removals.load(Ordering::Acquire) != removals {
+            // A record deleted and put again meanwhile may stand in two chunks: the newer place counts.
+            let mut seen = HashSet::with_capacity(found.len());
+            found.retain(|place| seen.insert(place.cid));
+        }
+        (found, full)
+    }
+}
+
+/// Lets other tasks run now and then, which is also where a caller that went away stops the work.
+async fn breathe(turn: usize) {
+    if turn % CHUNKS_PER_TURN == CHUNKS_PER_TURN - 1 {
+        tokio::task::yield_now().await;
+    }
+}

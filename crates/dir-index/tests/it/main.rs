@@ -1,0 +1,3 @@
+//! The adapters against the conformance suite, crashes and damage.
+
+mod memory;
