@@ -1,0 +1,157 @@
+//! Who may connect and who may call what.
+
+use crate::config::leaf::{Items, choice};
+use crate::config::section::section;
+use serde::{Deserialize, Serialize};
+use std::path::PathBuf;
+use std::time::Duration;
+
+choice! {
+    /// Lowest TLS version.
+    TlsVersion {
+        /// TLS 1.2 and 1.3.
+        Tls12 = "1.2",
+        /// TLS 1.3 only.
+        Tls13 = "1.3",
+    }
+}
+
+section! {
+    /// Who may connect.
+    Authn {
+        /// Off means plaintext gRPC and nobody authenticated.
+        enabled: bool = "false",
+        /// `x509`, `jwt` or `jwt-tls` (the last one is for clients only).
+        mode: String = "x509",
+        /// The Workload API: `unix:///abs/path`, a bare absolute path, or `tcp://IP:port`.
+        socket_path: String = "",
+        /// Accepted JWT audiences.
+        audiences: Vec<String> = "",
+        /// The trust domain this node belongs to. Empty: whatever its SVID says. Production needs it.
+        trust_domain: String = "",
+        /// Patience at the start.
+        startup_wait: StartupWait,
+        /// Chooses among several SVIDs by the hint of their registration entry.
+        svid_hint: String = "",
+        /// Host names that clients dial; a warning is logged when the SVID lacks one.
+        public_hostnames: Vec<String> = "",
+        /// Tolerance on token times.
+        jwt_leeway: Duration = "60s" [Inert],
+        /// SPIFFE IDs whose `x-auth-principal` header is believed.
+        trusted_gateways: Vec<String> = "" [Absent],
+        /// The TLS side.
+        tls: Tls,
+    }
+}
+
+section! {
+    /// The TLS side.
+    Tls {
+        /// Lowest version.
+        min_version: TlsVersion = "1.3",
+    }
+}
+
+section! {
+    /// Patience for the first SVID.
+    StartupWait {
+        /// First pause between two attempts.
+        initial: Duration = "500ms",
+        /// Longest pause.
+        max: Duration = "10s",
+        /// Give up with exit code 6 after this; 0 waits for ever.
+        total: Duration = "60s",
+    }
+}
+
+choice! {
+    /// How the method column of a CSV policy is matched.
+    MethodMatching {
+        /// Exactly, with `*` for everything and a trailing `/*` for a service.
+        Strict = "strict",
+        /// As existing files were read: prefixes and unanchored expressions.
+        Compat = "compat",
+    }
+}
+
+choice! {
+    /// What a policy line about an unknown method is.
+    Reaction {
+        /// The policy is refused.
+        Error = "error",
+        /// The line is ignored with a warning.
+        Warn = "warn",
+    }
+}
+
+section! {
+    /// Who may call what.
+    Authz {
+        /// Whether calls are checked against a policy.
+        enabled: bool = "false",
+        /// The policy.
+        enforcer_policy_file_path: PathBuf = "/etc/agntcy/dir/authz_policies.csv" [Reload],
+        /// How the method column of a CSV policy is matched.
+        method_matching: MethodMatching = "strict",
+        /// What a policy line about an unknown method is.
+        unknown_method: Reaction = "error",
+        /// `false` is shadow mode: decide and log, let everything through.
+        enforce: bool = "true",
+    }
+}
+
+section! {
+    /// The development Workload API inside the server (flag `--embedded-identity`). Refused under the production profile.
+    DevIdentity {
+        /// Serve SVIDs of an own throw-away CA on a unix socket and use one of them.
+        enabled: bool = "false",
+        /// Trust domain of those SVIDs.
+        trust_domain: String = "dev.directory.internal",
+        /// The socket. Empty: `workload-api.sock` in `state_dir`.
+        socket_path: PathBuf = "",
+        /// Lifetime of an SVID.
+        svid_ttl: Duration = "1h",
+        /// Lifetime of the CA.
+        ca_ttl: Duration = "24h",
+    }
+}
+
+/// A partner trust domain.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct FederatedDomain {
+    /// Its name.
+    pub name: String,
+    /// Where its bundle is published.
+    #[serde(default)]
+    pub url: String,
+    /// `https_web` or `https_spiffe`.
+    #[serde(default)]
+    pub profile: String,
+    /// SPIFFE ID of the publisher, for `https_spiffe`.
+    #[serde(default)]
+    pub endpoint_spiffe_id: String,
+    /// First bundle, from a file.
+    #[serde(default)]
+    pub bootstrap_file: String,
+    /// Roots for `https_web`.
+    #[serde(default)]
+    pub ca_file: String,
+    /// Shortest refresh interval.
+    #[serde(default)]
+    pub refresh_min: String,
+    /// Longest refresh interval.
+    #[serde(default)]
+    pub refresh_max: String,
+    /// A bundle older than this is distrusted.
+    #[serde(default)]
+    pub max_stale: String,
+}
+
+section! {
+    /// Partner trust domains, beside those that the Workload API delivers.
+    Federation {
+        /// `{name, url, profile, endpoint_spiffe_id, bootstrap_file, ca_file, refresh_min, refresh_max, max_stale}` each.
+        trust_domains: Items<FederatedDomain> = "" [FileOnly, Absent],
+    }
+}

@@ -1,0 +1,173 @@
+//! The gRPC port, the ops port, limits and the end of the process.
+
+use crate::config::leaf::{Named, Rate, choice};
+use crate::config::listen::Listen;
+use crate::config::section::section;
+use serde::{Deserialize, Serialize};
+use std::time::Duration;
+
+choice! {
+    /// Whether a PROXY header precedes the TLS handshake.
+    ProxyProtocol {
+        /// Never interpreted.
+        Off = "off",
+        /// Looked for on connections of trusted proxies.
+        Optional = "optional",
+        /// A connection without it is closed.
+        Required = "required",
+    }
+}
+
+section! {
+    /// Consent and proxies of the gRPC port.
+    ListenSection {
+        /// Consent to plaintext on an address that other machines reach (flag `--allow-insecure`).
+        allow_insecure: bool = "false",
+        /// PROXY protocol on the gRPC port.
+        proxy_protocol: ProxyProtocol = "off" [Absent],
+        /// Networks (CIDR) whose PROXY headers are believed.
+        trusted_proxies: Vec<String> = "" [Inert],
+    }
+}
+
+section! {
+    /// Messages, streams and connection life. Each key stands alone.
+    Connection {
+        /// Streams a client may have open on one connection; 0 is an error.
+        max_concurrent_streams: u32 = "1000",
+        /// Largest message taken, in bytes.
+        max_recv_msg_size: usize = "4194304",
+        /// Largest message sent, in bytes.
+        max_send_msg_size: usize = "4194304",
+        /// Bound of the TLS handshake when it is set; unset, `limits.handshake_timeout` holds.
+        connection_timeout: Duration = "120s",
+        /// Idle time, age and pings.
+        keepalive: Keepalive,
+    }
+}
+
+section! {
+    /// Idle time, age and pings of a connection.
+    Keepalive {
+        /// A connection without a stream is closed after this.
+        max_connection_idle: Duration = "15m",
+        /// A connection is drained at this age, ±10 %.
+        max_connection_age: Duration = "30m",
+        /// Streams of a drained connection get this long to end.
+        max_connection_age_grace: Duration = "5m",
+        /// The server pings a silent client after this.
+        time: Duration = "5m",
+        /// A ping without an answer closes the connection after this.
+        timeout: Duration = "1m",
+        /// Clients that ping more often than this are closed with `too_many_pings`.
+        min_time: Duration = "1m",
+        /// Clients may ping without an open stream.
+        permit_without_stream: bool = "true",
+    }
+}
+
+section! {
+    /// Caps and patience.
+    Limits {
+        /// Bound of the TLS handshake.
+        handshake_timeout: Duration = "10s",
+        /// Bound for the PROXY header.
+        proxy_header_timeout: Duration = "5s" [Inert],
+        /// Bound for the first request after the handshake.
+        first_request_timeout: Duration = "10s",
+        /// A peer that takes nothing of what waits for it is closed after this.
+        stalled_timeout: Duration = "30s",
+        /// Bytes held for one connection; producing waits beyond.
+        buffered_bytes_per_connection: usize = "4194304",
+        /// Connections at once.
+        connections: ConnectionCaps,
+    }
+}
+
+section! {
+    /// Connections at once; 0 is no cap.
+    ConnectionCaps {
+        /// In all.
+        total: usize = "10000",
+        /// With one SPIFFE ID.
+        per_identity: usize = "1024",
+        /// From one address.
+        per_ip: usize = "256",
+    }
+}
+
+/// Limit of one method. `rps: 0` is no limit; `burst: 0` with a rate denies every call.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct MethodLimit {
+    /// Calls a second.
+    #[serde(default)]
+    pub rps: f64,
+    /// Calls at once.
+    #[serde(default)]
+    pub burst: u32,
+}
+
+section! {
+    /// Calls a second, checked when a call or stream opens.
+    RateLimit {
+        /// Whether any of it holds.
+        enabled: bool = "false",
+        /// Calls a second of everybody together; 0 is no limit.
+        global_rps: Rate = "0",
+        /// Calls at once of everybody together.
+        global_burst: u32 = "0",
+        /// Calls a second of one SPIFFE ID; 0 is no limit.
+        per_client_rps: Rate = "0",
+        /// Calls at once of one SPIFFE ID.
+        per_client_burst: u32 = "0",
+        /// Authentication failures a minute.
+        auth_rpm: u32 = "60",
+        /// By full method name, such as `/agntcy.dir.store.v1.StoreService/Push`: `{rps, burst}`.
+        method_limits: Named<MethodLimit> = "" [FileOnly],
+    }
+}
+
+section! {
+    /// The ops listener: `/metrics`, `/livez`, `/readyz`, `/startupz`, `/healthz`, `/version`, `/`.
+    Metrics {
+        /// Whether `/metrics` is there; the other paths always are.
+        enabled: bool = "true",
+        /// Address of the whole listener.
+        address: Listen = ":9090",
+    }
+}
+
+section! {
+    /// What probes answer.
+    Ops {
+        /// Conditions of `/readyz`.
+        readiness: Readiness,
+    }
+}
+
+section! {
+    /// Conditions of `/readyz`.
+    Readiness {
+        /// Whether an unreachable registry makes the node not ready, instead of degraded.
+        require_registry: bool = "false",
+    }
+}
+
+section! {
+    /// The end of the process.
+    Shutdown {
+        /// Time for load balancers to notice that the node is not ready.
+        lb_wait: Duration = "5s",
+        /// Time for calls under way to end.
+        grace: Duration = "30s",
+    }
+}
+
+section! {
+    /// What is logged, beside the variables `DIRECTORY_LOGGER_*`.
+    Logging {
+        /// Calls are logged with more detail; record bodies and credentials never are.
+        verbose: bool = "false",
+    }
+}

@@ -1,0 +1,155 @@
+//! What is refused, and in which words.
+
+use super::{LOOPBACK, errors, loaded, warnings};
+use crate::config::keys::Profile;
+use crate::config::{Inputs, load};
+use std::io::Write;
+
+fn refused(yaml: &str) -> Vec<String> {
+    errors(&loaded(&format!("{LOOPBACK}{yaml}"), &[]))
+}
+
+fn production(yaml: &str) -> Vec<String> {
+    let mut file = tempfile::NamedTempFile::new().unwrap();
+    file.write_all(yaml.as_bytes()).unwrap();
+    let inputs = Inputs { file: Some(file.path().to_owned()), ..Inputs::default() };
+    load(&inputs, Some(Profile::Production)).errors().map(|p| p.key.clone()).collect()
+}
+
+#[test]
+fn plaintext_stays_on_this_machine() {
+    let open = errors(&loaded("", &[]));
+    assert!(open.len() == 1 && open[0].contains("--allow-insecure"), "{open:?}");
+    assert_eq!(errors(&loaded("listen: {allow_insecure: true}", &[])), Vec::<String>::new());
+    assert_eq!(refused(""), Vec::<String>::new());
+    let with_identity = loaded("authn: {enabled: true, socket_path: /run/s.sock}", &[]);
+    assert_eq!(errors(&with_identity), Vec::<String>::new());
+}
+
+#[test]
+fn authn_in_the_words_of_the_contract() {
+    for (yaml, wanted) in [
+        ("{enabled: true}", "authn.socket_path: invalid authn config: socket path is required"),
+        (
+            "{enabled: true, socket_path: /s, mode: jwt}",
+            "authn.audiences: invalid authn config: at least one audience is required for JWT mode",
+        ),
+        (
+            "{enabled: true, socket_path: /s, mode: oidc}",
+            "authn.mode: invalid authn config: invalid auth mode: oidc (must be 'jwt', 'jwt-tls', or 'x509')",
+        ),
+        (
+            "{enabled: true, socket_path: /s, mode: jwt-tls, audiences: [a]}",
+            "authn.mode: invalid authn config: mode 'jwt-tls' is for clients only; a server takes 'x509' or 'jwt'",
+        ),
+        (
+            "{enabled: true, socket_path: relative/path}",
+            "authn.socket_path: invalid authn config: \"relative/path\" is not unix:///abs/path, /abs/path or tcp://IP:port",
+        ),
+    ] {
+        assert_eq!(refused(&format!("authn: {yaml}\n")), [wanted]);
+    }
+    for socket in ["unix:///a/b", "unix:/a/b", "/a/b", "tcp://127.0.0.1:99"] {
+        assert_eq!(
+            refused(&format!("authn: {{enabled: true, socket_path: '{socket}'}}\n")),
+            Vec::<String>::new()
+        );
+    }
+    assert_eq!(refused("authn: {mode: nonsense}\n"), Vec::<String>::new(), "an unused block is not judged");
+    let authz = "authz: {enabled: true, enforcer_policy_file_path: ''}\n";
+    assert!(refused(authz)[0].ends_with("invalid authz config: enforcer policy file path is required"));
+}
+
+#[test]
+fn limits_at_their_edges() {
+    for (yaml, key) in [
+        ("connection: {max_concurrent_streams: 0}", "connection.max_concurrent_streams"),
+        ("connection: {max_recv_msg_size: 1023}", "connection.max_recv_msg_size"),
+        ("connection: {keepalive: {time: 0s}}", "connection.keepalive.time"),
+        ("ratelimit: {global_rps: 10, global_burst: 9}", "ratelimit.global_burst"),
+        ("ratelimit: {global_rps: -1}", "ratelimit.global_rps"),
+        ("ratelimit: {method_limits: {Push: {rps: 1, burst: 1}}}", "ratelimit.method_limits"),
+        ("ratelimit: {method_limits: {/a.B/C: {rps: 1, bust: 1}}}", "ratelimit.method_limits"),
+        ("audit: {queue: 0}", "audit.queue"),
+        ("audit: {output: file}", "audit.path"),
+        ("metrics: {address: '127.0.0.1:8888'}", "metrics.address"),
+        ("store: {oci: {registry_address: 'ftp://x'}}", "store.oci.registry_address"),
+        ("oasf_api_validation: {mode: remote}", "oasf_api_validation.mode"),
+        ("database: {type: postgres}", "database.type"),
+        ("dev_identity: {enabled: true, svid_ttl: 9s}", "dev_identity.svid_ttl"),
+    ] {
+        let found = refused(&format!("{yaml}\n"));
+        assert!(found.len() == 1 && found[0].starts_with(key), "{yaml}: {found:?}");
+    }
+    for yaml in [
+        "connection: {max_concurrent_streams: 1, max_recv_msg_size: 1024}",
+        "ratelimit: {global_rps: 10, global_burst: 10, per_client_rps: 1}",
+        "ratelimit: {method_limits: {/a.B/C: {rps: 1, burst: 0}}}",
+        "dev_identity: {enabled: true, svid_ttl: 10s}",
+    ] {
+        assert_eq!(refused(&format!("{yaml}\n")), Vec::<String>::new(), "{yaml}");
+    }
+}
+
+#[test]
+fn federation_rules() {
+    let of = |item: &str| {
+        refused(&format!("authn: {{trust_domain: own.x}}\nfederation: {{trust_domains: [{item}]}}\n"))
+    };
+    for (item, wanted) in [
+        ("{name: own.x}", "own trust domain"),
+        ("{name: a.x}, {name: A.x}", "named twice"),
+        ("{name: a.x, url: 'http://a'}", "https://"),
+        ("{name: a.x, url: 'https://u@a'}", "carry a user"),
+        ("{name: a.x, profile: https_spiffe}", "endpoint_spiffe_id"),
+        ("{name: a.x, profile: ftp}", "none of https_web"),
+        ("{name: 'a x'}", "trust domain has"),
+        ("{nam: a.x}", "unknown field"),
+    ] {
+        let found = of(item);
+        assert!(found.iter().any(|e| e.contains(wanted)), "{item}: {found:?}");
+    }
+}
+
+#[test]
+fn absent_parts_are_one_warning_each() {
+    let read = loaded(
+        &format!(
+            "{LOOPBACK}http_gateway: {{enabled: true, listen_address: ':1'}}\nrouting: {{relay_service: false}}\nstore: {{verification: {{enabled: true}}}}\n"
+        ),
+        &[],
+    );
+    assert_eq!(errors(&read), Vec::<String>::new());
+    assert_eq!(
+        warnings(&read),
+        ["has no effect: store.verification.enabled", "not available in this build: http_gateway.enabled"]
+    );
+    let alias = loaded(&format!("{LOOPBACK}database: {{type: sqlite}}\n"), &[]);
+    assert!(warnings(&alias)[0].starts_with("sqlite is an alias of embedded"));
+}
+
+#[test]
+fn production_refuses() {
+    let unsafe_file = "\
+        listen: {allow_insecure: true}\ndev_identity: {enabled: true}\nauthn: {trust_domain: example.org}\n\
+        store: {provider: memory, oci: {registry_address: ghcr.io, auth_config: {password: p}}}\n\
+        oasf_api_validation: {mode: 'off'}\n";
+    assert_eq!(
+        production(unsafe_file),
+        [
+            "authn.enabled",
+            "authz.enabled",
+            "listen.allow_insecure",
+            "dev_identity.enabled",
+            "authn.trust_domain",
+            "store.provider",
+            "store.oci.auth_config.insecure",
+            "oasf_api_validation.mode",
+            "store.oci.auth_config.password",
+        ]
+    );
+    let good = "\
+        authn: {enabled: true, socket_path: /run/spire/agent.sock, trust_domain: acme.directory}\n\
+        authz: {enabled: true}\nstore: {oci: {registry_address: 'zot.dir.svc:5000'}}\n";
+    assert_eq!(production(good), Vec::<String>::new());
+}

@@ -1,0 +1,282 @@
+//! Judgement over values that are well formed: what contradicts itself, what this build refuses.
+
+use super::keys::{AuditOutput, Config, DatabaseType, FederatedDomain, RulesMode, StoreProvider};
+use super::layers::{Problem, Source};
+use super::{Loaded, given};
+use dir_core::{SpiffeId, TrustDomain};
+use std::collections::BTreeSet;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+/// Smallest message limit that lets any record through.
+const MIN_MESSAGE: usize = 1024;
+
+/// Every finding that does not depend on the profile.
+pub(super) fn check(loaded: &Loaded) -> Vec<Problem> {
+    let mut found = Vec::new();
+    let config = &loaded.config;
+    listening(config, &mut found);
+    authn(config, &mut found);
+    authz(config, &mut found);
+    connection(loaded, &mut found);
+    rates(config, &mut found);
+    data(loaded, &mut found);
+    federation(config, &mut found);
+    found
+}
+
+fn listening(config: &Config, found: &mut Vec<Problem>) {
+    for (key, listen) in
+        [("listen_address", &config.listen_address), ("metrics.address", &config.metrics.address)]
+    {
+        if listen.candidates().is_empty() {
+            found.push(Problem::error(key, format!("{listen} does not resolve to an address")));
+        }
+    }
+    let (grpc, ops) = (&config.listen_address, &config.metrics.address);
+    if grpc.port() != 0 && grpc == ops {
+        found.push(Problem::error("metrics.address", format!("{ops} is the gRPC port too; choose another")));
+    }
+    if !config.authn.enabled && !config.listen.allow_insecure && !grpc.is_loopback() {
+        found.push(Problem::error(
+            "listen_address",
+            format!(
+                "without authentication the server speaks plaintext, and {grpc} is reachable from other machines: \
+                 set authn.enabled (with authn.socket_path), or listen on 127.0.0.1, or consent with \
+                 listen.allow_insecure (--allow-insecure)"
+            ),
+        ));
+    }
+    if !given(&config.state_dir) {
+        found.push(Problem::error("state_dir", "a directory is needed"));
+    }
+    if config.audit.output == AuditOutput::File && !given(&config.audit.path) {
+        found.push(Problem::error("audit.path", "a path is needed with audit.output: file"));
+    }
+    if config.audit.queue == 0 {
+        found.push(Problem::error("audit.queue", "must be at least 1"));
+    }
+}
+
+fn authn(config: &Config, found: &mut Vec<Problem>) {
+    let authn = &config.authn;
+    if !authn.trust_domain.is_empty()
+        && let Err(error) = authn.trust_domain.parse::<TrustDomain>()
+    {
+        found.push(Problem::error("authn.trust_domain", format!("{:?}: {error}", authn.trust_domain)));
+    }
+    for id in &authn.trusted_gateways {
+        if let Err(error) = id.parse::<SpiffeId>() {
+            found.push(Problem::error("authn.trusted_gateways", format!("{id:?}: {error}")));
+        }
+    }
+    if config.dev_identity.enabled {
+        if let Err(error) = config.dev_identity.trust_domain.parse::<TrustDomain>() {
+            found.push(Problem::error("dev_identity.trust_domain", error.to_string()));
+        }
+        if config.dev_identity.svid_ttl < Duration::from_secs(10) {
+            found.push(Problem::error("dev_identity.svid_ttl", "must be at least 10s"));
+        }
+    }
+    if !authn.enabled {
+        return;
+    }
+    let mut bad = |key: &str, text: &str| {
+        found.push(Problem::error(key, format!("invalid authn config: {text}")));
+    };
+    match authn.mode.as_str() {
+        "x509" => {}
+        "jwt" | "jwt-tls" if authn.audiences.is_empty() => {
+            bad("authn.audiences", "at least one audience is required for JWT mode");
+        }
+        "jwt-tls" => bad("authn.mode", "mode 'jwt-tls' is for clients only; a server takes 'x509' or 'jwt'"),
+        "jwt" => bad("authn.mode", "mode 'jwt' is not available in this build; use 'x509'"),
+        other => {
+            bad("authn.mode", &format!("invalid auth mode: {other} (must be 'jwt', 'jwt-tls', or 'x509')"));
+        }
+    }
+    let socket = authn.socket_path.as_str();
+    if socket.is_empty() {
+        if !config.dev_identity.enabled {
+            bad("authn.socket_path", "socket path is required");
+        }
+    } else if !is_endpoint(socket) {
+        let text = format!("{socket:?} is not unix:///abs/path, /abs/path or tcp://IP:port");
+        bad("authn.socket_path", &text);
+    }
+}
+
+fn is_endpoint(text: &str) -> bool {
+    match text.split_once(':') {
+        Some(("tcp", rest)) => rest.strip_prefix("//").is_some_and(|a| a.parse::<SocketAddr>().is_ok()),
+        Some(("unix", rest)) => rest.starts_with('/') && !rest.trim_start_matches('/').is_empty(),
+        _ => text.starts_with('/') && text.len() > 1,
+    }
+}
+
+fn authz(config: &Config, found: &mut Vec<Problem>) {
+    if config.authz.enabled && !given(&config.authz.enforcer_policy_file_path) {
+        let text = "invalid authz config: enforcer policy file path is required";
+        found.push(Problem::error("authz.enforcer_policy_file_path", text));
+    }
+    if config.authz.enabled && !config.authn.enabled {
+        let text = "without authn.enabled nobody has an identity: every call will be UNAUTHENTICATED";
+        found.push(Problem::warning("authz.enabled", text));
+    }
+}
+
+fn connection(loaded: &Loaded, found: &mut Vec<Problem>) {
+    let (c, limits) = (&loaded.config.connection, &loaded.config.limits);
+    if c.max_concurrent_streams == 0 {
+        let text = "0 would refuse every call; give the number of streams a connection may have";
+        found.push(Problem::error("connection.max_concurrent_streams", text));
+    }
+    for (key, size) in
+        [("max_recv_msg_size", c.max_recv_msg_size), ("max_send_msg_size", c.max_send_msg_size)]
+    {
+        if size < MIN_MESSAGE || u32::try_from(size).is_err() {
+            let text = format!("{size} is outside {MIN_MESSAGE} to {} bytes", u32::MAX);
+            found.push(Problem::error(format!("connection.{key}"), text));
+        }
+    }
+    for (key, value) in [
+        ("connection.connection_timeout", c.connection_timeout),
+        ("connection.keepalive.time", c.keepalive.time),
+        ("connection.keepalive.timeout", c.keepalive.timeout),
+        ("connection.keepalive.max_connection_idle", c.keepalive.max_connection_idle),
+        ("connection.keepalive.max_connection_age", c.keepalive.max_connection_age),
+        ("limits.handshake_timeout", limits.handshake_timeout),
+        ("limits.first_request_timeout", limits.first_request_timeout),
+        ("limits.stalled_timeout", limits.stalled_timeout),
+    ] {
+        if value.is_zero() {
+            found.push(Problem::error(key, "must be longer than 0"));
+        }
+    }
+    if limits.buffered_bytes_per_connection < c.max_send_msg_size.min(MIN_MESSAGE * 64) {
+        let text = "too small to hold a message; give at least 65536";
+        found.push(Problem::error("limits.buffered_bytes_per_connection", text));
+    }
+}
+
+fn rates(config: &Config, found: &mut Vec<Problem>) {
+    let limit = &config.ratelimit;
+    let mut pair = |key: &str, rps: f64, burst: u32| {
+        if rps < 0.0 {
+            found.push(Problem::error(key, "a rate must not be negative"));
+        }
+        if burst > 0 && f64::from(burst) < rps {
+            found.push(Problem::error(
+                key,
+                format!("burst {burst} is below the rate {rps}; give at least the rate"),
+            ));
+        }
+    };
+    pair("ratelimit.global_burst", limit.global_rps.0, limit.global_burst);
+    pair("ratelimit.per_client_burst", limit.per_client_rps.0, limit.per_client_burst);
+    for (method, one) in &limit.method_limits.0 {
+        pair(&format!("ratelimit.method_limits.\"{method}\""), one.rps, one.burst);
+    }
+    for method in limit.method_limits.0.keys() {
+        let parts: Vec<_> = method.split('/').collect();
+        if !matches!(parts.as_slice(), ["", service, call] if service.contains('.') && !call.is_empty()) {
+            let text = format!(
+                "{method:?} is not a full method name such as /agntcy.dir.store.v1.StoreService/Push"
+            );
+            found.push(Problem::error("ratelimit.method_limits", text));
+        }
+    }
+    let empty =
+        limit.global_rps.0 == 0.0 && limit.per_client_rps.0 == 0.0 && limit.method_limits.0.is_empty();
+    if limit.enabled && empty {
+        let text = "enabled without any limit: nothing is limited";
+        found.push(Problem::warning("ratelimit.enabled", text));
+    }
+}
+
+fn data(loaded: &Loaded, found: &mut Vec<Problem>) {
+    let config = &loaded.config;
+    match config.database.r#type {
+        DatabaseType::Postgres => found.push(Problem::error(
+            "database.type",
+            "postgres is not available in this build; use embedded (the index is rebuilt from the registry)",
+        )),
+        DatabaseType::Sqlite => found.push(Problem::warning(
+            "database.type",
+            "sqlite is an alias of embedded: the index is index.sled beside database.sqlite.path",
+        )),
+        DatabaseType::Embedded | DatabaseType::Memory => {}
+    }
+    let oci = &config.store.oci;
+    for (key, address) in [
+        ("store.oci.registry_address", &oci.registry_address),
+        ("store.oci.advertised_registry_address", &oci.advertised_registry_address),
+    ] {
+        if let Some((scheme, _)) = address.split_once("://")
+            && !matches!(scheme, "http" | "https")
+        {
+            found.push(Problem::error(
+                key,
+                format!("registry address must use http or https scheme, not {scheme}"),
+            ));
+        }
+    }
+    if oci.repository_name.is_empty() {
+        found.push(Problem::error("store.oci.repository_name", "must not be empty"));
+    }
+    let set = |key: &str| *loaded.source(key) != Source::Default;
+    if config.store.provider == StoreProvider::Oci
+        && given(&oci.local_dir)
+        && set("store.oci.registry_address")
+    {
+        let text = "ignored: store.oci.local_dir is set and wins";
+        found.push(Problem::warning("store.oci.registry_address", text));
+    }
+    let rules = &config.oasf_api_validation;
+    if rules.mode == RulesMode::Remote && rules.schema_url.is_empty() {
+        let text = "mode remote needs oasf_api_validation.schema_url";
+        found.push(Problem::error("oasf_api_validation.mode", text));
+    }
+    let url = &rules.schema_url;
+    if !url.is_empty() && !url.starts_with("http://") && !url.starts_with("https://") {
+        found.push(Problem::error(
+            "oasf_api_validation.schema_url",
+            format!("{url:?} is no http or https URL"),
+        ));
+    }
+}
+
+fn federation(config: &Config, found: &mut Vec<Problem>) {
+    let mut seen = BTreeSet::new();
+    for domain in &config.federation.trust_domains.0 {
+        if let Some(text) = domain_problem(domain, &config.authn.trust_domain) {
+            found.push(Problem::error("federation.trust_domains", format!("{}: {text}", domain.name)));
+        }
+        if !seen.insert(domain.name.to_ascii_lowercase()) {
+            found.push(Problem::error("federation.trust_domains", format!("{}: named twice", domain.name)));
+        }
+    }
+}
+
+fn domain_problem(domain: &FederatedDomain, own: &str) -> Option<String> {
+    if let Err(error) = domain.name.parse::<TrustDomain>() {
+        return Some(error.to_string());
+    }
+    if domain.name.eq_ignore_ascii_case(own) {
+        return Some("is our own trust domain".to_owned());
+    }
+    if !domain.url.is_empty() {
+        let host = domain.url.strip_prefix("https://").and_then(|rest| rest.split('/').next());
+        match host {
+            None => return Some("url must begin with https://".to_owned()),
+            Some(host) if host.contains('@') => return Some("url must not carry a user".to_owned()),
+            Some(_) => {}
+        }
+    }
+    match domain.profile.as_str() {
+        "" | "https_web" => None,
+        "https_spiffe" if domain.endpoint_spiffe_id.parse::<SpiffeId>().is_ok() => None,
+        "https_spiffe" => Some("profile https_spiffe needs endpoint_spiffe_id".to_owned()),
+        other => Some(format!("profile {other:?} is none of https_web, https_spiffe")),
+    }
+}
