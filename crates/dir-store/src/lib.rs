@@ -1,1 +1,14 @@
-//! Adapters of the store port.
+//! Adapters of the store port: record bytes in an OCI image layout directory, in an OCI registry, or in memory,
+//! and decorators that stand in front of any of them.
+//!
+//! The layout of a registry or directory is known to this crate alone; callers speak CIDs. What is read is
+//! compared with its CID before it leaves: content that does not match is an error and nothing else.
+
+mod artifact;
+mod layout;
+mod limits;
+mod memory;
+
+pub use layout::{DEFAULT_SEGMENT_BYTES, LayoutConfig, LayoutStore};
+pub use limits::{DEFAULT_MAX_BLOB_BYTES, DEFAULT_MAX_MANIFEST_BYTES, Limits};
+pub use memory::MemoryStore;

@@ -1,0 +1,233 @@
+//! Opening a layout directory: ours, somebody else's, or an empty one.
+
+use super::LayoutConfig;
+use super::checkpoint::{Checkpoint, Job};
+use super::foreign;
+use super::frame::{Frame, Scanned, scan};
+use super::segment::{Dir, Segment, read_file};
+use super::state::{Loc, State};
+use super::writer::{Command, Writer};
+use dir_core::Cid;
+use dir_core::oci::{EMPTY_CONFIG_BYTES, INDEX};
+use dir_core::store::StoreError;
+use parking_lot::RwLock;
+use std::fs::{self, File, OpenOptions, TryLockError};
+use std::io::{self, Read, Write};
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::sync::mpsc as jobs;
+use std::thread::JoinHandle;
+use tokio::sync::mpsc;
+
+/// Changes that wait for the writer before callers wait to hand theirs over.
+const QUEUE: usize = 1024;
+
+/// An open directory with its threads running.
+pub(super) struct Opened {
+    pub(super) dir: Arc<Dir>,
+    pub(super) state: Arc<RwLock<State>>,
+    pub(super) commands: mpsc::Sender<Command>,
+    pub(super) jobs: jobs::Sender<Job>,
+    pub(super) stop: Arc<AtomicBool>,
+    pub(super) threads: Vec<JoinHandle<()>>,
+    pub(super) lock: File,
+}
+
+/// Opens the directory and starts its threads.
+pub(super) fn open(config: &LayoutConfig) -> Result<Opened, StoreError> {
+    let dir = Arc::new(Dir::new(&config.path));
+    let failed = |what: &str, error: io::Error| StoreError::Unavailable {
+        context: format!("{what} {}", config.path.display()),
+        source: Box::new(error),
+    };
+    dir.create().map_err(|e| failed("create the image layout directory", e))?;
+    let lock = take_lock(&dir)?;
+    let read = (|| {
+        skeleton(&dir)?;
+        load(&dir, config)
+    })();
+    let loaded = read.map_err(|e| failed("open the image layout directory", e))?;
+    start(dir, config, loaded, lock).map_err(|e| failed("start writing to the image layout directory", e))
+}
+
+fn take_lock(dir: &Dir) -> Result<File, StoreError> {
+    let path = dir.lock();
+    let failed = |error: io::Error| StoreError::Unavailable {
+        context: format!("lock {}", path.display()),
+        source: Box::new(error),
+    };
+    let mut file =
+        OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&path).map_err(failed)?;
+    match file.try_lock() {
+        Ok(()) => {
+            file.set_len(0).and_then(|()| write!(file, "{}", std::process::id())).map_err(failed)?;
+            Ok(file)
+        }
+        Err(TryLockError::WouldBlock) => {
+            let mut owner = String::new();
+            let _ = file.take(32).read_to_string(&mut owner);
+            Err(StoreError::Layout(format!(
+                "the image layout directory {} is in use by another process (process id {}): stop that one, or \
+                 give this one a directory of its own (store.oci.local_dir)",
+                dir.root.display(),
+                if owner.is_empty() { "unknown" } else { owner.trim() }
+            )))
+        }
+        Err(TryLockError::Error(error)) => Err(failed(error)),
+    }
+}
+
+/// What every image layout has.
+fn skeleton(dir: &Dir) -> io::Result<()> {
+    let marker = dir.root.join("oci-layout");
+    match fs::read(&marker) {
+        Ok(bytes) => {
+            let version: serde_json::Value = serde_json::from_slice(&bytes).unwrap_or_default();
+            let version = version.get("imageLayoutVersion").and_then(|v| v.as_str()).unwrap_or("none");
+            if version.split('.').next() != Some("1") {
+                let text = format!("oci-layout names imageLayoutVersion {version}, which is not 1.x");
+                return Err(io::Error::new(io::ErrorKind::InvalidData, text));
+            }
+        }
+        Err(e) if e.kind() == io::ErrorKind::NotFound => {
+            dir.write(&marker, true, |f| f.write_all(br#"{"imageLayoutVersion":"1.0.0"}"#))?;
+        }
+        Err(e) => return Err(e),
+    }
+    if !dir.index().exists() {
+        let empty = format!(r#"{{"schemaVersion":2,"mediaType":"{INDEX}","manifests":[]}}"#);
+        dir.write(&dir.index(), true, |f| f.write_all(empty.as_bytes()))?;
+    }
+    let config = Cid::of(EMPTY_CONFIG_BYTES);
+    if read_file(&dir.blob(&config), 16).ok().as_deref() != Some(EMPTY_CONFIG_BYTES) {
+        dir.write(&dir.blob(&config), true, |f| f.write_all(EMPTY_CONFIG_BYTES))?;
+    }
+    Ok(())
+}
+
+/// What was found.
+struct Loaded {
+    state: State,
+    waiting: Vec<Arc<Segment>>,
+    logged: usize,
+    dirty: bool,
+    next_segment: u64,
+}
+
+fn load(dir: &Dir, config: &LayoutConfig) -> io::Result<Loaded> {
+    let (frames, damaged) = read_tags(dir)?;
+    let mut logged = frames.len();
+    let written = frames.iter().rposition(|f| matches!(f, Frame::Index { .. }));
+    let dirty = written.is_none_or(|at| at + 1 < frames.len());
+    let mut state = State::default();
+    if !damaged && written.is_some_and(|at| foreign::fingerprint(dir).is_ok_and(|now| frames[at] == now)) {
+        for frame in frames {
+            state.apply(frame, Loc::Files);
+        }
+    } else {
+        // Somebody else wrote `index.json` (or everything): it is the base, and our later changes go on top.
+        let mut known = State::default();
+        let later = frames[written.map_or(0, |at| at + 1)..].to_vec();
+        for frame in frames {
+            known.apply(frame, Loc::Files);
+        }
+        for frame in foreign::import(dir, &config.limits, &known)? {
+            state.apply(frame, Loc::Files);
+        }
+        for frame in later {
+            state.apply(frame, Loc::Files);
+        }
+        logged = foreign::write_tags(dir, &state.frames())?;
+    }
+    state.pins = foreign::pins(dir, &config.limits, &state.foreign);
+    let (waiting, next_segment) = replay(dir, &mut state)?;
+    Ok(Loaded { state, dirty: dirty || !waiting.is_empty(), waiting, logged, next_segment })
+}
+
+/// The tag log, and whether frames in its middle are lost.
+fn read_tags(dir: &Dir) -> io::Result<(Vec<Frame>, bool)> {
+    let bytes = match fs::read(dir.tags()) {
+        Ok(bytes) => bytes,
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok((Vec::new(), false)),
+        Err(e) => return Err(e),
+    };
+    let mut frames = Vec::new();
+    let mut damaged = false;
+    for item in scan(&bytes) {
+        match item {
+            Scanned::Frame(_, decoded) => frames.push(decoded.frame),
+            Scanned::Gap(from, to) => {
+                damaged = true;
+                tracing::error!(from, to, "the tag log is damaged; reading the image index instead");
+            }
+            Scanned::Tail(at) => {
+                tracing::warn!(
+                    bytes = bytes.len() - at,
+                    "the tag log ends in an unfinished write; dropping it"
+                );
+                OpenOptions::new().write(true).open(dir.tags())?.set_len(at as u64)?;
+            }
+        }
+    }
+    Ok((frames, damaged))
+}
+
+/// Replays the journal; its segments are put into files behind the caller's back.
+fn replay(dir: &Dir, state: &mut State) -> io::Result<(Vec<Arc<Segment>>, u64)> {
+    let mut waiting = Vec::new();
+    let mut next = 1;
+    for (id, path) in dir.segments()? {
+        next = id + 1;
+        let file = OpenOptions::new().read(true).append(true).open(&path)?;
+        let segment = Arc::new(Segment { id, path, file });
+        let bytes = fs::read(&segment.path)?;
+        for item in scan(&bytes) {
+            match item {
+                Scanned::Frame(at, decoded) => {
+                    let content = (at + decoded.content.unwrap_or_default()) as u64;
+                    state.apply(decoded.frame, Loc::Journal(Arc::clone(&segment), content));
+                }
+                Scanned::Gap(from, to) => {
+                    tracing::error!(from, to, segment = %segment.path.display(), "the journal is damaged: records are lost");
+                }
+                Scanned::Tail(at) => {
+                    let bytes = bytes.len() - at;
+                    tracing::warn!(bytes, segment = %segment.path.display(), "dropping an unfinished journal write");
+                    segment.file.set_len(at as u64)?;
+                }
+            }
+        }
+        waiting.push(segment);
+    }
+    Ok((waiting, next))
+}
+
+fn start(dir: Arc<Dir>, config: &LayoutConfig, loaded: Loaded, lock: File) -> io::Result<Opened> {
+    let state = Arc::new(RwLock::new(loaded.state));
+    let stop = Arc::new(AtomicBool::new(false));
+    let (job_sender, job_receiver) = jobs::channel();
+    let (commands, receiver) = mpsc::channel(QUEUE);
+    let writer = Writer {
+        segment: Arc::new(dir.new_segment(loaded.next_segment)?),
+        dir: Arc::clone(&dir),
+        state: Arc::clone(&state),
+        len: 0,
+        segment_bytes: config.segment_bytes,
+        jobs: job_sender.clone(),
+    };
+    let checkpoint = Checkpoint {
+        dir: Arc::clone(&dir),
+        state: Arc::clone(&state),
+        stop: Arc::clone(&stop),
+        waiting: loaded.waiting,
+        logged: loaded.logged,
+        dirty: loaded.dirty,
+    };
+    let threads = vec![
+        std::thread::Builder::new().name("store-journal".to_owned()).spawn(move || writer.run(receiver))?,
+        std::thread::Builder::new()
+            .name("store-layout".to_owned())
+            .spawn(move || checkpoint.run(&job_receiver))?,
+    ];
+    Ok(Opened { dir, state, commands, jobs: job_sender, stop, threads, lock })
+}

@@ -1,0 +1,177 @@
+//! Files of the layout directory: journal segments, blobs, and writing them so that they survive a power cut.
+
+use super::frame::Digest;
+use bytes::Bytes;
+use data_encoding::HEXLOWER;
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Write};
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// One file of the journal, open for reading. It stays readable here after it has been unlinked.
+#[derive(Debug)]
+pub(super) struct Segment {
+    pub(super) id: u64,
+    pub(super) path: PathBuf,
+    pub(super) file: File,
+}
+
+impl Segment {
+    /// Reads `len` bytes at `at`.
+    pub(super) fn read(&self, at: u64, len: usize) -> io::Result<Bytes> {
+        let mut buf = vec![0; len];
+        self.file.read_exact_at(&mut buf, at)?;
+        Ok(buf.into())
+    }
+}
+
+/// The directory, and where things are in it.
+#[derive(Debug)]
+pub(super) struct Dir {
+    pub(super) root: PathBuf,
+    /// Our own files: lock, tag log, journal, files being written.
+    own: PathBuf,
+    blobs: PathBuf,
+    next_tmp: AtomicU64,
+}
+
+impl Dir {
+    pub(super) fn new(root: &Path) -> Self {
+        Self {
+            root: root.to_owned(),
+            own: root.join(".directory"),
+            blobs: root.join("blobs").join("sha256"),
+            next_tmp: AtomicU64::new(0),
+        }
+    }
+
+    /// Makes the directories, and removes what an earlier process was still writing.
+    pub(super) fn create(&self) -> io::Result<()> {
+        fs::create_dir_all(&self.own)?;
+        fs::create_dir_all(&self.blobs)?;
+        sync_dir(&self.root)?;
+        for entry in fs::read_dir(&self.own)? {
+            let path = entry?.path();
+            if path.extension().is_some_and(|e| e == "tmp") {
+                fs::remove_file(path)?;
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) fn lock(&self) -> PathBuf {
+        self.own.join("lock")
+    }
+
+    pub(super) fn tags(&self) -> PathBuf {
+        self.own.join("tags.log")
+    }
+
+    pub(super) fn index(&self) -> PathBuf {
+        self.root.join("index.json")
+    }
+
+    pub(super) fn own(&self) -> &Path {
+        &self.own
+    }
+
+    /// The file of a blob or manifest: made of the 64 hex digits of a digest and of nothing a caller wrote.
+    pub(super) fn blob(&self, digest: &Digest) -> PathBuf {
+        self.blobs.join(HEXLOWER.encode(digest.digest()))
+    }
+
+    /// The journal segments there are, in order.
+    pub(super) fn segments(&self) -> io::Result<Vec<(u64, PathBuf)>> {
+        let mut out = Vec::new();
+        for entry in fs::read_dir(&self.own)? {
+            let path = entry?.path();
+            let id = path
+                .file_name()
+                .and_then(|n| n.to_str())
+                .and_then(|n| n.strip_prefix("journal-")?.strip_suffix(".wal")?.parse().ok());
+            if let Some(id) = id {
+                out.push((id, path));
+            }
+        }
+        out.sort_unstable();
+        Ok(out)
+    }
+
+    /// A new, empty segment.
+    pub(super) fn new_segment(&self, id: u64) -> io::Result<Segment> {
+        let path = self.own.join(format!("journal-{id:016}.wal"));
+        let file = OpenOptions::new().read(true).append(true).create_new(true).open(&path)?;
+        sync_dir(&self.own)?;
+        Ok(Segment { id, path, file })
+    }
+
+    /// Writes a whole file under another name and renames it. Without `durable`, only [`Dir::sync_all`] makes it so.
+    pub(super) fn write(
+        &self,
+        path: &Path,
+        durable: bool,
+        content: impl FnOnce(&mut File) -> io::Result<()>,
+    ) -> io::Result<()> {
+        let n = self.next_tmp.fetch_add(1, Ordering::Relaxed);
+        let unfinished = self.own.join(format!("{n}.tmp"));
+        let mut file = File::create(&unfinished)?;
+        content(&mut file)?;
+        if durable {
+            file.sync_all()?;
+        }
+        drop(file);
+        fs::rename(&unfinished, path)?;
+        if durable && let Some(parent) = path.parent() {
+            sync_dir(parent)?;
+        }
+        Ok(())
+    }
+
+    /// Writes a blob or manifest file.
+    pub(super) fn write_blob(&self, digest: &Digest, bytes: &[u8]) -> io::Result<()> {
+        self.write(&self.blob(digest), false, |file| file.write_all(bytes))
+    }
+
+    /// Removes a blob or manifest file, if it is there.
+    pub(super) fn remove_blob(&self, digest: &Digest) -> io::Result<()> {
+        match fs::remove_file(self.blob(digest)) {
+            Err(e) if e.kind() != io::ErrorKind::NotFound => Err(e),
+            _ => Ok(()),
+        }
+    }
+
+    /// Makes everything that was written to the directory durable.
+    pub(super) fn sync_all(&self) -> io::Result<()> {
+        sync_fs(&self.blobs)
+    }
+}
+
+/// Makes the names in a directory durable.
+pub(super) fn sync_dir(path: &Path) -> io::Result<()> {
+    File::open(path)?.sync_all()
+}
+
+/// One call for any number of files: a file system's own flush is far cheaper than one per blob.
+#[cfg(target_os = "linux")]
+fn sync_fs(blobs: &Path) -> io::Result<()> {
+    nix::unistd::syncfs(File::open(blobs)?).map_err(io::Error::from)
+}
+
+#[cfg(not(target_os = "linux"))]
+fn sync_fs(blobs: &Path) -> io::Result<()> {
+    for entry in fs::read_dir(blobs)? {
+        File::open(entry?.path())?.sync_all()?;
+    }
+    sync_dir(blobs)
+}
+
+/// Reads a file of at most `limit` bytes; one that is longer is cut there, which no digest survives.
+pub(super) fn read_file(path: &Path, limit: u64) -> io::Result<Bytes> {
+    use std::io::Read as _;
+    let file = File::open(path)?;
+    let size = file.metadata()?.len().min(limit);
+    let mut buf = Vec::with_capacity(usize::try_from(size).unwrap_or_default());
+    file.take(limit).read_to_end(&mut buf)?;
+    Ok(buf.into())
+}

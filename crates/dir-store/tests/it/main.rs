@@ -1,0 +1,6 @@
+//! Every adapter under the conformance suite of the store port, and what is its own.
+// Helpers of tests are tests: what they cannot do is a failure.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod layout;
+mod memory;
