@@ -51,6 +51,11 @@ impl Core {
         }
     }
 
+    /// Records of a full chunk.
+    pub(crate) fn chunk_records(&self) -> usize {
+        self.chunk_records
+    }
+
     fn shard(&self, cid: &Cid) -> &RwLock<BTreeMap<Cid, Location>> {
         &self.shards[usize::from(cid.digest()[0])]
     }
@@ -86,6 +91,17 @@ impl Core {
         let fresh = SharedChunk::default();
         *self.chunks.write() = chunks.iter().cloned().chain([fresh.clone()]).collect();
         fresh
+    }
+
+    /// Adds a chunk that was built aside (loading). Its records must be in no other chunk.
+    pub(crate) fn adopt(&self, chunk: Chunk, members: &[(Cid, u32)]) {
+        let chunk = Arc::new(RwLock::new(chunk));
+        for (cid, slot) in members {
+            self.shard(cid).write().insert(*cid, Location { chunk: chunk.clone(), slot: *slot });
+        }
+        self.live.fetch_add(members.len() as u64, Ordering::AcqRel);
+        let mut chunks = self.chunks.write();
+        *chunks = chunks.iter().cloned().chain([chunk]).collect();
     }
 
     /// Removes a record; answers whether it was there.

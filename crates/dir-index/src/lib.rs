@@ -1,11 +1,14 @@
 //! Adapters of the index port: what makes records findable.
 //!
-//! Memory answers, always. Every adapter can be rebuilt from the record store at any time.
+//! Memory answers, always: [`MemoryIndex`] keeps nothing else, [`SledIndex`] writes every change to disk first
+//! and loads what is there when it opens. Either can be rebuilt from the record store at any time.
 
 mod chunk;
+mod codec;
 mod core;
 mod cursor;
 mod dict;
+mod durable;
 mod fold;
 mod log;
 mod memory;
@@ -14,5 +17,6 @@ mod pattern;
 mod plan;
 mod posting;
 
+pub use durable::{DEFAULT_CACHE_BYTES, Opened, SetAside, SledConfig, SledIndex, open_or_set_aside};
 pub use log::DEFAULT_EVENT_RETENTION;
 pub use memory::{MemoryConfig, MemoryIndex};

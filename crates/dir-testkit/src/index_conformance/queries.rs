@@ -12,7 +12,7 @@ use std::mem::discriminant;
 /// Records of the random checks; enough for several chunks when an adapter makes them small.
 const RECORDS: usize = 220;
 /// Random queries of each check.
-const QUERIES: usize = 400;
+const QUERIES: usize = 250;
 
 /// Wildcard matching, in a field of each kind.
 pub async fn wildcards_follow_the_table(subject: &Subject) {

@@ -1,0 +1,202 @@
+//! Opening: sled recovers, every row is checked, the chunks are built in parallel.
+
+use super::failure::{from_io, from_sled};
+use super::{SledConfig, keys, marker};
+use crate::chunk::{Chunk, Place};
+use crate::codec::{Summary, decode_row, decode_summary, peek_row_time};
+use crate::core::Core;
+use dir_core::Cid;
+use dir_core::index::IndexError;
+use std::cmp::Reverse;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::Path;
+use std::thread;
+
+/// Threads that load at most.
+const MAX_LOADERS: usize = 8;
+
+/// An opened tree and everything in it.
+pub(super) struct Loaded {
+    pub(super) db: sled::Db,
+    pub(super) core: Core,
+    pub(super) summary: Summary,
+    /// Sequence number of the oldest event kept; that of the next one when there is none.
+    pub(super) oldest_seq: u64,
+}
+
+/// Opens the tree in `config.path` and loads it. Damage of any form is [`IndexError::Damaged`].
+pub(super) fn load(config: &SledConfig) -> Result<Loaded, IndexError> {
+    std::fs::create_dir_all(&config.path).map_err(|e| from_io("creating the index directory", e))?;
+    // sled answers some damage with a panic.
+    catch_unwind(AssertUnwindSafe(|| load_unguarded(config))).unwrap_or_else(|panic| {
+        let what = panic
+            .downcast_ref::<String>()
+            .map(String::as_str)
+            .or_else(|| panic.downcast_ref::<&str>().copied())
+            .unwrap_or("no reason given");
+        Err(IndexError::Damaged(format!("opening failed: {what}")))
+    })
+}
+
+fn load_unguarded(config: &SledConfig) -> Result<Loaded, IndexError> {
+    let dir = config.path.join("db");
+    remove_partial_snapshots(&dir)?;
+    let db = sled::Config::new()
+        .path(&dir)
+        .cache_capacity(config.cache_bytes)
+        // Flushing is the writer's: a change is acknowledged when it is on disk, not some time later.
+        .flush_every_ms(None)
+        .open()
+        .map_err(|e| from_sled("opening", e))?;
+    let raw = scan(&db)?;
+    let (core, mut summary) = build(raw, config.chunk_records)?;
+    let stored = match db.get(keys::SUMMARY).map_err(|e| from_sled("reading the summary", e))? {
+        Some(value) => decode_summary(keys::SUMMARY, &value)
+            .map_err(|_malformed| IndexError::Damaged("the summary is unreadable".into()))?,
+        None => Summary { next_seq: 1, ..Summary::default() },
+    };
+    summary.next_seq = stored.next_seq;
+    if summary != stored {
+        return Err(IndexError::Damaged(format!("{} rows expected, {} found", stored.rows, summary.rows)));
+    }
+    let (oldest_seq, next_seq) = event_range(&db, stored.next_seq)?;
+    if next_seq != stored.next_seq {
+        return Err(IndexError::Damaged(format!(
+            "the event log ends before {next_seq}, not before {}",
+            stored.next_seq
+        )));
+    }
+    if let Some(closed) = marker::read(&config.path)?
+        && closed != stored
+    {
+        return Err(IndexError::Damaged(format!(
+            "closed with {} rows and event {}, opened with {} rows and event {}",
+            closed.rows, closed.next_seq, stored.rows, stored.next_seq
+        )));
+    }
+    Ok(Loaded { db, core, summary, oldest_seq })
+}
+
+/// A crash while sled writes a snapshot leaves `snap.<lsn>.generating`, which the next start mistakes for the
+/// newest snapshot and refuses. The file is unfinished by its name, the log it sums up is still there, and what
+/// opens afterwards is checked row by row: so it goes.
+fn remove_partial_snapshots(dir: &Path) -> Result<(), IndexError> {
+    let fail = |e| from_io("removing an unfinished snapshot", e);
+    let Ok(entries) = std::fs::read_dir(dir) else { return Ok(()) };
+    for entry in entries {
+        let path = entry.map_err(fail)?.path();
+        if path.extension().is_some_and(|e| e == "generating") {
+            tracing::warn!(path = %path.display(), "removing an unfinished snapshot of a stopped process");
+            std::fs::remove_file(&path).map_err(fail)?;
+        }
+    }
+    Ok(())
+}
+
+struct Raw {
+    place: Place,
+    value: sled::IVec,
+}
+
+/// Reads all rows, several ranges of digests at once, oldest first.
+fn scan(db: &sled::Db) -> Result<Vec<Raw>, IndexError> {
+    let loaders = loaders();
+    let mut rows: Vec<Raw> = in_parallel((0..loaders).collect(), |n| {
+        let edge = |n: usize| u8::try_from(n * 256 / loaders).ok().map(|byte| vec![keys::ROWS[0], byte]);
+        let from = edge(n).unwrap_or_default();
+        let to = edge(n + 1).unwrap_or_else(|| vec![keys::ROWS[0] + 1]);
+        let mut rows = Vec::new();
+        for item in db.range(from..to) {
+            let (key, value) = item.map_err(|e| from_sled("reading rows", e))?;
+            let cid =
+                keys::row_cid(&key).ok_or_else(|| IndexError::Damaged("a row key is malformed".into()))?;
+            let at = peek_row_time(&value).map_err(|_malformed| bad_row(&cid))?;
+            rows.push(Raw { place: Place { at: Reverse(at), cid }, value });
+        }
+        Ok(rows)
+    })?
+    .into_iter()
+    .flatten()
+    .collect();
+    rows.sort_unstable_by_key(|raw| Reverse(raw.place));
+    Ok(rows)
+}
+
+/// Decodes the rows into chunks, several at once.
+fn build(rows: Vec<Raw>, chunk_records: usize) -> Result<(Core, Summary), IndexError> {
+    let core = Core::new(chunk_records);
+    let mut slices = Vec::new();
+    let mut rows = rows.into_iter();
+    loop {
+        let slice: Vec<Raw> = rows.by_ref().take(core.chunk_records()).collect();
+        if slice.is_empty() {
+            break;
+        }
+        slices.push(slice);
+    }
+    let built = in_parallel(slices, |slice| {
+        let mut chunk = Chunk::default();
+        let mut members = Vec::with_capacity(slice.len());
+        for Raw { place, value } in slice {
+            let row = decode_row(&keys::row(&place.cid), &value).map_err(|_malformed| bad_row(&place.cid))?;
+            members.push((place.cid, chunk.insert(place, &row.facts)));
+        }
+        Ok((chunk, members))
+    })?;
+    let mut summary = Summary::default();
+    for (chunk, members) in built {
+        for (cid, _) in &members {
+            summary.add(cid);
+        }
+        core.adopt(chunk, &members);
+    }
+    Ok((core, summary))
+}
+
+/// The sequence numbers of the oldest event and of the one after the newest.
+fn event_range(db: &sled::Db, empty: u64) -> Result<(u64, u64), IndexError> {
+    let mut events = db.scan_prefix(keys::EVENTS).keys();
+    let seq = |key: Option<Result<sled::IVec, sled::Error>>| match key {
+        None => Ok(None),
+        Some(Err(e)) => Err(from_sled("reading the event log", e)),
+        Some(Ok(key)) => keys::event_seq(&key)
+            .map(Some)
+            .ok_or_else(|| IndexError::Damaged("an event key is malformed".into())),
+    };
+    let Some(oldest) = seq(events.next())? else { return Ok((empty, empty)) };
+    let newest = seq(events.next_back())?.unwrap_or(oldest);
+    Ok((oldest, newest + 1))
+}
+
+fn bad_row(cid: &Cid) -> IndexError {
+    IndexError::Damaged(format!("the row of {cid} is unreadable"))
+}
+
+fn loaders() -> usize {
+    thread::available_parallelism().map_or(1, usize::from).min(MAX_LOADERS)
+}
+
+/// Runs `work` over the items on a few threads; results in the order of the items.
+fn in_parallel<T: Send, R: Send>(
+    items: Vec<T>,
+    work: impl Fn(T) -> Result<R, IndexError> + Sync,
+) -> Result<Vec<R>, IndexError> {
+    let queue = parking_lot::Mutex::new(items.into_iter().enumerate());
+    let mut done: Vec<(usize, R)> = thread::scope(|scope| {
+        let worker = || {
+            let mut mine = Vec::new();
+            loop {
+                let Some((n, item)) = queue.lock().next() else { return Ok::<_, IndexError>(mine) };
+                mine.push((n, work(item)?));
+            }
+        };
+        let workers: Vec<_> = (0..loaders()).map(|_| scope.spawn(worker)).collect();
+        let mut done = Vec::new();
+        for worker in workers {
+            done.extend(worker.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))?);
+        }
+        Ok::<_, IndexError>(done)
+    })?;
+    done.sort_unstable_by_key(|(n, _)| *n);
+    Ok(done.into_iter().map(|(_, result)| result).collect())
+}

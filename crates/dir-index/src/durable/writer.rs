@@ -1,0 +1,233 @@
+//! The one writer: a thread that takes all waiting changes, writes them in batches, flushes once, and only then
+//! makes them visible and answers. Callers that wait at the same time share a flush.
+
+use super::failure::from_sled;
+use super::{keys, marker};
+use crate::codec::{Summary, encode_event, encode_row, encode_summary};
+use crate::core::Core;
+use crate::memory::labels_of;
+use dir_core::index::{Applied, Change, IndexError};
+use dir_core::{Cid, EventKind, RecordFacts, Timestamp};
+use std::collections::HashMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+use tokio::sync::{mpsc, oneshot};
+
+/// Operations of one sled batch at most: larger ones cost memory out of proportion.
+const BATCH_OPERATIONS: usize = 150;
+/// Operations of one change at most: its row and its event.
+const CHANGE_OPERATIONS: usize = 2;
+/// Changes that share a flush at most: bounds the time until the first of them is answered.
+const GROUP_CHANGES: usize = 2_048;
+/// Old events are removed so many at a time.
+const TRIM_EVENTS: u64 = 128;
+
+type Answer<T> = oneshot::Sender<Result<T, IndexError>>;
+
+/// What the thread is asked.
+pub(super) enum Request {
+    Apply(Vec<Change>, Answer<Vec<Applied>>),
+    Close(Answer<()>),
+}
+
+pub(super) struct Writer {
+    pub(super) db: sled::Db,
+    pub(super) core: Arc<Core>,
+    pub(super) summary: Summary,
+    pub(super) oldest_seq: u64,
+    pub(super) event_retention: u64,
+    pub(super) path: PathBuf,
+    /// Set by the first failure: what is on disk is then uncertain, and no later change may build on it.
+    pub(super) failed: bool,
+}
+
+/// Changes on their way to disk.
+#[derive(Default)]
+struct Group {
+    batch: sled::Batch,
+    operations: usize,
+    /// What earlier changes of the group do to a row.
+    rows: HashMap<Cid, bool>,
+}
+
+impl Writer {
+    /// Serves requests until closed, or until nobody can ask any more.
+    pub(super) fn run(mut self, mut requests: mpsc::Receiver<Request>) {
+        while let Some(first) = requests.blocking_recv() {
+            let mut group = Vec::new();
+            let mut close = None;
+            let mut changes = 0;
+            let mut next = Some(first);
+            while let Some(request) = next {
+                match request {
+                    Request::Apply(list, answer) => {
+                        changes += list.len();
+                        group.push((list, answer));
+                    }
+                    Request::Close(answer) => close = Some(answer),
+                }
+                let full = changes >= GROUP_CHANGES || close.is_some();
+                next = if full { None } else { requests.try_recv().ok() };
+            }
+            self.commit(group);
+            if let Some(answer) = close {
+                requests.close();
+                let closed = self.close();
+                drop(self);
+                // Whoever asked may have gone away meanwhile.
+                let _ = answer.send(closed);
+                return;
+            }
+        }
+    }
+
+    fn commit(&mut self, group: Vec<(Vec<Change>, Answer<Vec<Applied>>)>) {
+        if group.is_empty() {
+            return;
+        }
+        let staged = if self.failed { Err(stopped()) } else { self.stage(&group) };
+        match staged {
+            Ok(results) => {
+                for ((changes, answer), applied) in group.into_iter().zip(results) {
+                    self.show(changes);
+                    let _ = answer.send(Ok(applied));
+                }
+            }
+            Err(error) => {
+                self.failed = true;
+                tracing::error!(%error, "the index takes no further changes");
+                let mut first = Some(error);
+                for (_, answer) in group {
+                    let _ = answer.send(Err(first.take().unwrap_or_else(stopped)));
+                }
+            }
+        }
+    }
+
+    /// Writes and flushes; on return everything is on disk.
+    fn stage(
+        &mut self,
+        group: &[(Vec<Change>, Answer<Vec<Applied>>)],
+    ) -> Result<Vec<Vec<Applied>>, IndexError> {
+        let mut staged = Group::default();
+        let mut results = Vec::with_capacity(group.len());
+        for (changes, _) in group {
+            let mut applied = Vec::with_capacity(changes.len());
+            for change in changes {
+                // The summary is the last operation of every batch.
+                if staged.operations + CHANGE_OPERATIONS >= BATCH_OPERATIONS {
+                    self.write(&mut staged)?;
+                }
+                applied.push(match change {
+                    Change::Put { cid, facts, at, event } => self.put(&mut staged, cid, facts, *at, *event),
+                    Change::Delete { cid, at, event } => self.delete(&mut staged, cid, *at, *event),
+                });
+            }
+            results.push(applied);
+        }
+        self.write(&mut staged)?;
+        self.trim()?;
+        self.db.flush().map_err(|e| from_sled("flushing", e))?;
+        Ok(results)
+    }
+
+    fn put(
+        &mut self,
+        staged: &mut Group,
+        cid: &Cid,
+        facts: &RecordFacts,
+        at: Timestamp,
+        event: Option<EventKind>,
+    ) -> Applied {
+        let present = staged.rows.get(cid).copied().unwrap_or_else(|| self.core.contains(cid));
+        if !present {
+            let key = keys::row(cid);
+            staged.batch.insert(&key[..], encode_row(&key, at, facts));
+            staged.operations += 1;
+            staged.rows.insert(*cid, true);
+            self.summary.add(cid);
+        }
+        let seq = event.map(|kind| {
+            let labels = labels_of(kind, || facts.labels());
+            self.event(staged, kind, at, cid, &labels)
+        });
+        Applied { seq, changed: !present }
+    }
+
+    fn delete(&mut self, staged: &mut Group, cid: &Cid, at: Timestamp, event: Option<EventKind>) -> Applied {
+        let present = staged.rows.get(cid).copied().unwrap_or_else(|| self.core.contains(cid));
+        if present {
+            staged.batch.remove(&keys::row(cid)[..]);
+            staged.operations += 1;
+            staged.rows.insert(*cid, false);
+            self.summary.take(cid);
+        }
+        let seq = event.map(|kind| self.event(staged, kind, at, cid, &[]));
+        Applied { seq, changed: present }
+    }
+
+    fn event(
+        &mut self,
+        staged: &mut Group,
+        kind: EventKind,
+        at: Timestamp,
+        cid: &Cid,
+        labels: &[String],
+    ) -> u64 {
+        let seq = self.summary.next_seq;
+        self.summary.next_seq += 1;
+        let key = keys::event(seq);
+        staged.batch.insert(&key[..], encode_event(&key, kind, at, cid, labels));
+        staged.operations += 1;
+        seq
+    }
+
+    /// One atomic batch: rows, events, and the summary that counts them.
+    fn write(&mut self, staged: &mut Group) -> Result<(), IndexError> {
+        if staged.operations == 0 {
+            return Ok(());
+        }
+        let mut batch = std::mem::take(&mut staged.batch);
+        staged.operations = 0;
+        batch.insert(keys::SUMMARY, encode_summary(keys::SUMMARY, self.summary));
+        self.db.apply_batch(batch).map_err(|e| from_sled("writing", e))
+    }
+
+    /// Removes the oldest events once there are enough to remove.
+    fn trim(&mut self) -> Result<(), IndexError> {
+        while self.summary.next_seq - self.oldest_seq >= self.event_retention.saturating_add(TRIM_EVENTS) {
+            let mut batch = sled::Batch::default();
+            let end = self.oldest_seq + TRIM_EVENTS;
+            (self.oldest_seq..end).for_each(|seq| batch.remove(&keys::event(seq)[..]));
+            self.db.apply_batch(batch).map_err(|e| from_sled("trimming the event log", e))?;
+            self.oldest_seq = end;
+        }
+        Ok(())
+    }
+
+    /// Makes committed changes visible.
+    fn show(&self, changes: Vec<Change>) {
+        for change in changes {
+            match change {
+                Change::Put { cid, facts, at, .. } => self.core.put(cid, &facts, at),
+                Change::Delete { cid, .. } => self.core.delete(&cid),
+            };
+        }
+    }
+
+    fn close(&mut self) -> Result<(), IndexError> {
+        if self.failed {
+            return Err(stopped());
+        }
+        self.db.flush().map_err(|e| from_sled("flushing", e))?;
+        marker::write(&self.path, self.summary)
+    }
+}
+
+#[derive(Debug, thiserror::Error)]
+#[error("an earlier write failed, see the log; restart to recover what is on disk")]
+struct Stopped;
+
+fn stopped() -> IndexError {
+    IndexError::Backend { context: "writing", source: Stopped.into() }
+}
