@@ -1,5 +1,6 @@
 //! Content identifiers: `CIDv1`, codec 1, SHA-256, multibase base32 lower case (59 characters).
 
+use crate::class::{Class, Classified};
 use data_encoding::{BASE32_NOPAD, HEXLOWER};
 use sha2::{Digest, Sha256};
 use std::fmt;
@@ -24,6 +25,44 @@ pub enum CidError {
     /// Decodes, but is not version 1, codec 1, sha2-256.
     #[error("not a version 1, codec 1, sha2-256 CID")]
     Kind,
+}
+
+/// Why a text is not the digest of a blob of ours.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum DigestError {
+    /// Not an OCI digest (image-spec, section "Digests").
+    #[error("invalid digest format: {0}")]
+    Format(String),
+    /// Another algorithm.
+    #[error("unsupported digest algorithm {0}, only SHA256 is supported")]
+    Algorithm(String),
+}
+
+impl Classified for DigestError {
+    fn class(&self) -> Class {
+        Class::Invalid
+    }
+}
+
+/// The CID of the blob with this OCI digest. Never to be used with the digest of a manifest: a record's CID is that
+/// of its layer.
+pub fn digest_to_cid(digest: &str) -> Result<Cid, DigestError> {
+    let format = || DigestError::Format(digest.to_owned());
+    let (algorithm, encoded) = digest.split_once(':').ok_or_else(format)?;
+    let part = |part: &str| {
+        !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit())
+    };
+    let encoded_byte = |byte: u8| byte.is_ascii_alphanumeric() || b"=_-".contains(&byte);
+    if !algorithm.split(['+', '.', '_', '-']).all(part)
+        || encoded.is_empty()
+        || !encoded.bytes().all(encoded_byte)
+    {
+        return Err(format());
+    }
+    if algorithm != "sha256" {
+        return Err(DigestError::Algorithm(algorithm.to_owned()));
+    }
+    Cid::from_oci_digest(digest).ok_or_else(format)
 }
 
 impl Cid {
@@ -123,5 +162,21 @@ mod tests {
         assert_eq!(text[1..].parse::<Cid>(), Err(CidError::Spelling));
         assert_eq!("".parse::<Cid>(), Err(CidError::Spelling));
         assert_eq!("QmYwAPJzv5CZsnA625s3Xf2nemtYgPpHdWEz79ojWKZABC".parse::<Cid>(), Err(CidError::Spelling));
+    }
+
+    #[test]
+    fn digests_of_other_kinds_are_told_apart() {
+        let cid = Cid::of(b"{}");
+        assert_eq!(digest_to_cid(&cid.oci_digest()), Ok(cid));
+        let sha512 = format!("sha512:{}", "0".repeat(128));
+        assert_eq!(
+            digest_to_cid(&sha512).unwrap_err().to_string(),
+            "unsupported digest algorithm sha512, only SHA256 is supported"
+        );
+        let upper = cid.oci_digest().to_uppercase().replace("SHA", "sha");
+        for bad in ["", "sha256", "sha256:", ":00", "sha256:00", "sha256:/", "sha256+:00", &upper] {
+            let expected = format!("invalid digest format: {bad}");
+            assert_eq!(digest_to_cid(bad).unwrap_err().to_string(), expected);
+        }
     }
 }

@@ -19,7 +19,7 @@ pub mod store;
 pub mod time;
 
 pub use crate::time::{Clock, Timestamp};
-pub use cid::{Cid, CidError};
+pub use cid::{Cid, CidError, DigestError, digest_to_cid};
 pub use class::{Class, Classified};
 pub use event::{Event, EventKind};
 pub use facts::RecordFacts;
