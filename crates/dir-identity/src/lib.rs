@@ -1,1 +1,36 @@
 //! SPIFFE identity and mTLS.
+//!
+//! The Workload API pushes material; [`Identity`] turns every push into one coherent, verified [`TlsSnapshot`]
+//! (SVID and all bundles together) that any number of readers share. [`accept_loop`] and [`Connector`] make
+//! handshakes from the current snapshot, with verifiers that know the roots of each trust domain apart.
+//! [`devapi`] is the embedded Workload API for development and tests.
+//!
+//! This is the only crate that sees a private key of an SVID.
+
+mod acceptor;
+mod bundle;
+mod config;
+mod connector;
+pub mod devapi;
+mod error;
+mod feed;
+mod identity;
+mod leaf;
+mod live;
+mod metrics;
+mod proto;
+mod refuse;
+mod snapshot;
+mod update;
+mod verify;
+mod watcher;
+
+pub use acceptor::{Accepted, AcceptorConfig, DomainFilter, MinVersion, accept_loop};
+pub use bundle::{BundleError, BundleSet, TrustBundle};
+pub use config::{StartupWait, WorkloadConfig};
+pub use connector::{ConnectError, Connector, ServerCheck};
+pub use error::{EndpointError, IdentityError, WaitReason};
+pub use identity::{Health, Identity};
+pub use leaf::Leaf;
+pub use refuse::{Presented, Refusal, RefuseReason};
+pub use snapshot::TlsSnapshot;

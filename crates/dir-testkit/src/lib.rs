@@ -4,3 +4,4 @@ pub mod generate;
 pub mod index_conformance;
 pub mod oracle;
 pub mod store_conformance;
+pub mod workload;

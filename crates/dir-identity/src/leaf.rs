@@ -1,0 +1,168 @@
+//! The leaf checks of the X.509-SVID specification, section 4, and the stricter ones of our own.
+
+use crate::refuse::{Presented, Refusal, RefuseReason};
+use dir_core::identity::IdError;
+use dir_core::{SpiffeId, Timestamp};
+use x509_parser::certificate::X509Certificate;
+use x509_parser::der_parser::asn1_rs::Tag;
+use x509_parser::extensions::GeneralName;
+use x509_parser::prelude::FromDer;
+use x509_parser::x509::X509Name;
+
+/// What the certificate is presented for: a client proves itself with clientAuth, a server with serverAuth.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Usage {
+    Client,
+    Server,
+}
+
+/// What a good leaf says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Leaf {
+    /// Its SPIFFE ID.
+    pub id: SpiffeId,
+    /// Its DNS names, in certificate order.
+    pub dns_names: Vec<String>,
+    /// Its serial number, lower-case hex.
+    pub serial: String,
+    /// Start of validity.
+    pub not_before: Timestamp,
+    /// End of validity.
+    pub not_after: Timestamp,
+}
+
+impl Leaf {
+    /// Checks everything about a leaf that needs neither a bundle nor the time. With `None` any usage will do.
+    pub(crate) fn parse(der: &[u8], usage: Option<Usage>) -> Result<Self, Refusal> {
+        let (rest, cert) = X509Certificate::from_der(der)
+            .map_err(|e| Refusal::new(RefuseReason::BadChain, format!("the leaf is no certificate: {e}")))?;
+        let presented = presented(&cert);
+        let refuse =
+            |reason, detail: String| Err(Refusal::new(reason, detail).with_presented(presented.clone()));
+        if !rest.is_empty() {
+            return refuse(RefuseReason::BadChain, "bytes follow the leaf certificate".to_owned());
+        }
+        let (uris, dns_names) = match names(&cert) {
+            Ok(names) => names,
+            Err(detail) => return refuse(RefuseReason::BadChain, detail),
+        };
+        let id = match parse_id(&uris) {
+            Ok(id) => id,
+            Err((reason, detail)) => return refuse(reason, detail),
+        };
+        if let Err((reason, detail)) = check_usage(&cert, usage) {
+            return refuse(reason, detail);
+        }
+        Ok(Self {
+            id,
+            dns_names,
+            serial: hex(cert.raw_serial()),
+            not_before: Timestamp::from_secs(cert.validity().not_before.timestamp()),
+            not_after: Timestamp::from_secs(cert.validity().not_after.timestamp()),
+        })
+    }
+
+    /// Whether the leaf is valid at `now`; both ends are inclusive, as in RFC 5280.
+    pub(crate) fn check_time(&self, now: Timestamp) -> Result<(), Refusal> {
+        let late = now.seconds_since(self.not_after);
+        if late > 0 {
+            return Err(Refusal::new(RefuseReason::Expired, format!("expired {late} seconds ago")));
+        }
+        let early = self.not_before.seconds_since(now);
+        if early > 0 {
+            let text = format!("becomes valid in {early} seconds; compare the clocks of both machines");
+            return Err(Refusal::new(RefuseReason::NotYetValid, text));
+        }
+        Ok(())
+    }
+}
+
+/// What a certificate says of itself, whether good or not. `None` if it cannot be read.
+pub(crate) fn describe(der: &[u8]) -> Option<Presented> {
+    X509Certificate::from_der(der).ok().map(|(_, cert)| presented(&cert))
+}
+
+fn presented(cert: &X509Certificate<'_>) -> Presented {
+    let dns_names = names(cert).map(|(_, dns)| dns.into_iter().take(8).collect()).unwrap_or_default();
+    Presented { subject: printable(cert.subject()), issuer: printable(cert.issuer()), dns_names }
+}
+
+/// Names come from strangers: what could forge a log line is replaced, what is too long is cut.
+fn printable(name: &X509Name<'_>) -> String {
+    name.to_string().chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).take(256).collect()
+}
+
+/// URI names (raw) and DNS names of the SAN extension.
+fn names(cert: &X509Certificate<'_>) -> Result<(Vec<Vec<u8>>, Vec<String>), String> {
+    let mut uris = Vec::new();
+    let mut dns = Vec::new();
+    let san = cert.subject_alternative_name().map_err(|e| format!("subject alternative names: {e}"))?;
+    for name in san.iter().flat_map(|ext| &ext.value.general_names) {
+        match name {
+            GeneralName::URI(uri) => uris.push(uri.as_bytes().to_vec()),
+            // A URI that is not ASCII is still a URI name: it must count.
+            GeneralName::Invalid(Tag(6), bytes) => uris.push(bytes.to_vec()),
+            GeneralName::DNSName(name) => dns.push((*name).to_owned()),
+            _ => {}
+        }
+    }
+    Ok((uris, dns))
+}
+
+fn parse_id(uris: &[Vec<u8>]) -> Result<SpiffeId, (RefuseReason, String)> {
+    let uri = match uris {
+        [] => {
+            return Err((RefuseReason::NoUriSan, "certificate contains no URI SAN".to_owned()));
+        }
+        [uri] => uri,
+        many => {
+            return Err((
+                RefuseReason::MultipleUriSan,
+                format!("certificate contains {} URI SANs, exactly one is allowed", many.len()),
+            ));
+        }
+    };
+    let not_spiffe = |why: String| (RefuseReason::NoUriSan, format!("the URI SAN is no SPIFFE ID: {why}"));
+    if uri.len() > dir_core::identity::SPIFFE_ID_MAX {
+        return Err((RefuseReason::IdTooLong, IdError::TooLong.to_string()));
+    }
+    let text = std::str::from_utf8(uri).map_err(|e| not_spiffe(e.to_string()))?;
+    let id: SpiffeId = text.parse().map_err(|e: IdError| not_spiffe(e.to_string()))?;
+    if id.is_root() {
+        return Err((RefuseReason::RootPathId, format!("{id} names a trust domain, not a workload")));
+    }
+    Ok(id)
+}
+
+fn check_usage(cert: &X509Certificate<'_>, usage: Option<Usage>) -> Result<(), (RefuseReason, String)> {
+    let bad = |e: x509_parser::error::X509Error| (RefuseReason::BadChain, format!("leaf extensions: {e}"));
+    if cert.basic_constraints().map_err(bad)?.is_some_and(|c| c.value.ca) {
+        return Err((RefuseReason::LeafIsCa, "the leaf is a CA certificate".to_owned()));
+    }
+    let key_usage = |text: &str| (RefuseReason::LeafKeyUsage, text.to_owned());
+    let Some(usages) = cert.key_usage().map_err(bad)? else {
+        return Err(key_usage("the leaf has no KeyUsage; digitalSignature is needed"));
+    };
+    if usages.value.key_cert_sign() || usages.value.crl_sign() {
+        return Err(key_usage("the leaf's KeyUsage allows signing certificates or CRLs"));
+    }
+    if !usages.value.digital_signature() {
+        return Err(key_usage("the leaf's KeyUsage lacks digitalSignature"));
+    }
+    if let (Some(usage), Some(eku)) = (usage, cert.extended_key_usage().map_err(bad)?) {
+        let (ok, name) = match usage {
+            Usage::Client => (eku.value.client_auth, "clientAuth"),
+            Usage::Server => (eku.value.server_auth, "serverAuth"),
+        };
+        if !ok {
+            return Err((RefuseReason::LeafEku, format!("the leaf's extended key usage lacks {name}")));
+        }
+    }
+    Ok(())
+}
+
+/// Serial number without the sign byte that DER may put in front.
+fn hex(bytes: &[u8]) -> String {
+    let start = bytes.iter().position(|b| *b != 0).unwrap_or(0);
+    data_encoding::HEXLOWER.encode(&bytes[start..])
+}

@@ -1,0 +1,317 @@
+//! The one writer: waits for the first state, then follows every change.
+
+use crate::config::WorkloadConfig;
+use crate::error::{IdentityError, WaitReason};
+use crate::feed::{self, FeedEvent};
+use crate::identity::Shared;
+use crate::metrics::IdentityMetrics;
+use crate::proto::X509SvidResponse;
+use crate::snapshot::{OwnSvid, TlsSnapshot};
+use crate::update::{self, Choice, Evaluated, covers};
+use crate::verify::{trusted_bundle, verify_chain};
+use arc_swap::ArcSwap;
+use dir_core::{Clock, Timestamp};
+use parking_lot::Mutex;
+use spiffe::transport::Endpoint;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+use tokio::sync::{mpsc, watch};
+use tokio::time::{Instant, MissedTickBehavior, interval_at};
+use tokio_util::sync::CancellationToken;
+use tracing::{error, info, warn};
+
+/// How often the wait is reported.
+const REPORT_EVERY: Duration = Duration::from_secs(10);
+/// How often an SVID that is not valid yet is looked at again.
+const RECHECK_EVERY: Duration = Duration::from_secs(1);
+/// Pause before a watcher that ended is started again.
+const RESTART_PAUSE: Duration = Duration::from_secs(1);
+
+/// What the start hands to the steady state.
+pub(crate) struct Boot {
+    pub(crate) shared: Arc<Shared>,
+    endpoint: Endpoint,
+    events: mpsc::Receiver<FeedEvent>,
+}
+
+/// Waits for the first material that holds.
+pub(crate) async fn boot(
+    endpoint: Endpoint,
+    config: WorkloadConfig,
+    clock: Arc<dyn Clock>,
+    metrics: IdentityMetrics,
+    stop: CancellationToken,
+) -> Result<Boot, IdentityError> {
+    let mut events = feed::spawn(endpoint.clone(), config.startup_wait.clone(), stop);
+    let started = Instant::now();
+    let total = config.startup_wait.total;
+    let mut report = interval_at(started + REPORT_EVERY, REPORT_EVERY);
+    let mut recheck = interval_at(started + RECHECK_EVERY, RECHECK_EVERY);
+    recheck.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let (mut reason, mut attempts, mut pending) = (WaitReason::Starting, 0_u64, None);
+    loop {
+        let expired = async {
+            if total.is_zero() {
+                std::future::pending::<()>().await;
+            } else {
+                tokio::time::sleep_until(started + total).await;
+            }
+        };
+        tokio::select! {
+            event = events.recv() => match event {
+                Some(FeedEvent::Opened) => {
+                    attempts += 1;
+                    reason = WaitReason::Silent;
+                }
+                Some(FeedEvent::Message(message)) => pending = Some(message),
+                Some(FeedEvent::Failed { reason: why, fatal }) => {
+                    attempts += u64::from(!matches!(reason, WaitReason::Silent));
+                    pending = None;
+                    reason = why;
+                    if fatal {
+                        return Err(give_up(&config, reason, attempts));
+                    }
+                    continue;
+                }
+                None => return Err(give_up(&config, reason, attempts)),
+            },
+            _ = report.tick() => {
+                warn_waiting(&config, started.elapsed(), &reason);
+                continue;
+            }
+            _ = recheck.tick(), if pending.is_some() => {}
+            () = expired => return Err(give_up(&config, reason, attempts)),
+        }
+        let Some(message) = &pending else { continue };
+        match first_snapshot(message, &config, &clock, attempts)? {
+            Ok(snapshot) => {
+                let shared = Arc::new(share(snapshot, config, clock, metrics));
+                return Ok(Boot { shared, endpoint, events });
+            }
+            Err(why) => {
+                if !matches!(why, WaitReason::NotYetValid(_)) {
+                    pending = None;
+                }
+                reason = why;
+            }
+        }
+    }
+}
+
+fn warn_waiting(config: &WorkloadConfig, elapsed: Duration, reason: &WaitReason) {
+    let elapsed = elapsed.as_secs();
+    if *reason == WaitReason::NoUriSan {
+        warn!(socket = config.socket, elapsed_s = elapsed, %reason, "SVID obtained but lacks URI SAN, retrying");
+    } else {
+        warn!(socket = config.socket, elapsed_s = elapsed, %reason, "Failed to get X509-SVID");
+    }
+}
+
+fn give_up(config: &WorkloadConfig, reason: WaitReason, attempts: u64) -> IdentityError {
+    error!(
+        socket = config.socket, error = %reason, max_retries = attempts,
+        "Failed to get valid X509-SVID for server after retries"
+    );
+    IdentityError::NoSvid { reason, attempts }
+}
+
+fn first_snapshot(
+    message: &X509SvidResponse,
+    config: &WorkloadConfig,
+    clock: &Arc<dyn Clock>,
+    attempts: u64,
+) -> Result<Result<TlsSnapshot, WaitReason>, IdentityError> {
+    let evaluated = update::evaluate(message, None, config, clock.now());
+    for fault in &evaluated.faults {
+        warn!(%fault, "part of the identity update is unusable");
+    }
+    let (svid, choice) = match evaluated.svid {
+        Ok(found) => found,
+        Err(reason) => return Ok(Err(reason)),
+    };
+    log_obtained(&svid, choice, evaluated.candidates, config, attempts.max(1));
+    TlsSnapshot::build(1, svid, evaluated.bundles, clock).map(Ok)
+}
+
+fn log_obtained(svid: &OwnSvid, choice: Choice, candidates: usize, config: &WorkloadConfig, attempt: u64) {
+    let leaf = &svid.leaf;
+    info!(
+        spiffe_id = %leaf.id, attempt, serial = leaf.serial, not_after = %leaf.not_after,
+        dns_names = leaf.dns_names.join(","),
+        "Successfully obtained valid X509-SVID with SPIFFE ID"
+    );
+    if candidates > 1 {
+        info!(spiffe_id = %leaf.id, candidates, why = choice.as_str(), "chose one of several X509-SVIDs");
+    }
+    for host in config.public_hostnames.iter().filter(|h| !covers(&leaf.dns_names, h)) {
+        warn!(
+            host, spiffe_id = %leaf.id,
+            "the X509-SVID lacks a public hostname: clients that check DNS names will refuse us; add it to the registration entry"
+        );
+    }
+}
+
+fn share(
+    snapshot: TlsSnapshot,
+    config: WorkloadConfig,
+    clock: Arc<dyn Clock>,
+    metrics: IdentityMetrics,
+) -> Shared {
+    let now = clock.now();
+    let received =
+        snapshot.bundles().iter().map(|b| (b.trust_domain().clone(), now)).collect::<BTreeMap<_, _>>();
+    let (changes, _) = watch::channel(snapshot.generation());
+    Shared {
+        current: ArcSwap::from_pointee(snapshot),
+        changes,
+        clock,
+        config,
+        metrics,
+        connected: AtomicBool::new(true),
+        withdrawn: AtomicBool::new(false),
+        watcher_alive: AtomicBool::new(true),
+        received: Mutex::new(received),
+    }
+}
+
+/// Keeps the watcher running: a state that nobody updates would freeze on old trust roots.
+pub(crate) async fn supervise(boot: Boot, stop: CancellationToken) {
+    let Boot { shared, endpoint, events } = boot;
+    let mut events = Some(events);
+    loop {
+        let rx = events.take().unwrap_or_else(|| {
+            feed::spawn(endpoint.clone(), shared.config.startup_wait.clone(), stop.clone())
+        });
+        shared.watcher_alive.store(true, Ordering::Relaxed);
+        let ended = tokio::spawn(follow(shared.clone(), rx, stop.clone())).await;
+        if stop.is_cancelled() {
+            return;
+        }
+        shared.watcher_alive.store(false, Ordering::Relaxed);
+        let error = ended.err().map(|e| e.to_string()).unwrap_or_default();
+        error!(error, "the identity watcher ended and is started again");
+        if stop.run_until_cancelled(tokio::time::sleep(RESTART_PAUSE)).await.is_none() {
+            return;
+        }
+    }
+}
+
+async fn follow(shared: Arc<Shared>, mut events: mpsc::Receiver<FeedEvent>, stop: CancellationToken) {
+    let mut recheck = interval_at(Instant::now() + RECHECK_EVERY, RECHECK_EVERY);
+    recheck.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut pending: Option<Box<X509SvidResponse>> = None;
+    loop {
+        tokio::select! {
+            () = stop.cancelled() => return,
+            event = events.recv() => match event {
+                None => return,
+                Some(FeedEvent::Opened) => {}
+                Some(FeedEvent::Message(message)) => {
+                    shared.connected.store(true, Ordering::Relaxed);
+                    pending = apply(&shared, &message).then_some(message);
+                }
+                Some(FeedEvent::Failed { reason, .. }) => {
+                    pending = None;
+                    failed(&shared, &reason);
+                }
+            },
+            _ = recheck.tick(), if pending.is_some() => {
+                pending = pending.take().filter(|message| apply(&shared, message));
+            }
+        }
+    }
+}
+
+fn failed(shared: &Shared, reason: &WaitReason) {
+    let was_connected = shared.connected.swap(false, Ordering::Relaxed);
+    if matches!(reason, WaitReason::NoIdentityIssued) {
+        if !shared.withdrawn.swap(true, Ordering::Relaxed) {
+            warn!(socket = shared.config.socket, %reason, "the agent has withdrawn our identity; not ready");
+        }
+        shared.metrics.update_rejected("withdrawn");
+    } else if was_connected {
+        warn!(
+            socket = shared.config.socket, %reason,
+            "lost the Workload API; the last material serves until it expires"
+        );
+    }
+}
+
+/// Applies one message. Returns whether it should be looked at again because its SVID is not valid yet.
+fn apply(shared: &Shared, message: &X509SvidResponse) -> bool {
+    let now = shared.clock.now();
+    let last = shared.current.load_full();
+    let evaluated = update::evaluate(message, Some(&last), &shared.config, now);
+    for fault in &evaluated.faults {
+        shared.metrics.update_fault();
+        warn!(%fault, "part of the identity update is unusable");
+    }
+    let again = matches!(evaluated.svid, Err(WaitReason::NotYetValid(_)));
+    let Evaluated { svid, bundles, candidates, .. } = evaluated;
+    let (svid, choice) = match svid {
+        Ok((svid, choice)) => (svid, Some(choice)),
+        Err(reason) => {
+            if message.svids.is_empty() {
+                failed(shared, &WaitReason::NoIdentityIssued);
+                return false;
+            }
+            // The bundles of this message still count, if what we hold is in harmony with them.
+            shared.metrics.update_rejected("svid");
+            warn!(%reason, "the new X509-SVID is unusable; the last good one stays");
+            if !still_holds(&last, &bundles, now) {
+                return again;
+            }
+            (last.svid().clone(), None)
+        }
+    };
+    shared.withdrawn.store(false, Ordering::Relaxed);
+    {
+        let mut received = shared.received.lock();
+        received.retain(|domain, _| bundles.get(domain).is_some());
+        received.extend(bundles.iter().map(|b| (b.trust_domain().clone(), now)));
+    }
+    let rotated = !svid.same_as(last.svid());
+    // Agents repeat unchanged content; that is no rotation.
+    if !rotated && bundles.same_as(last.bundles()) {
+        return again;
+    }
+    publish(shared, &last, svid, choice.filter(|_| rotated), bundles, candidates);
+    again
+}
+
+fn still_holds(last: &TlsSnapshot, bundles: &crate::bundle::BundleSet, now: Timestamp) -> bool {
+    let leaf = last.leaf();
+    let Ok(bundle) = trusted_bundle(bundles, leaf.id.trust_domain()) else { return false };
+    let Some((leaf_der, intermediates)) = last.chain().split_first() else { return false };
+    leaf.check_time(now).is_ok() && verify_chain(leaf_der, intermediates, bundle, now, None).is_ok()
+}
+
+fn publish(
+    shared: &Shared,
+    last: &TlsSnapshot,
+    svid: OwnSvid,
+    rotated: Option<Choice>,
+    bundles: crate::bundle::BundleSet,
+    candidates: usize,
+) {
+    let generation = last.generation() + 1;
+    let next = match TlsSnapshot::build(generation, svid, bundles, &shared.clock) {
+        Ok(next) => next,
+        Err(error) => {
+            shared.metrics.update_rejected("tls");
+            error!(%error, "the new material gives no TLS configuration; the last good one stays");
+            return;
+        }
+    };
+    if let Some(choice) = rotated {
+        shared.metrics.rotated(next.leaf().id.trust_domain());
+        log_obtained(next.svid(), choice, candidates, &shared.config, 1);
+    } else {
+        info!(generation, bundles = next.bundles().len(), "trust bundles changed");
+    }
+    shared.current.store(Arc::new(next));
+    // The snapshot is in place before anybody is told.
+    shared.changes.send_replace(generation);
+}

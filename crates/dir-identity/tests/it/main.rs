@@ -1,0 +1,12 @@
+//! Identity, acceptor, connector and development Workload API working together, over loopback and Unix sockets.
+
+// Everything here is test code; clippy only recognises the functions that carry the attribute.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod boot;
+mod devapi;
+mod handshake;
+mod openssl;
+mod rotation;
+mod support;
+mod trust;
