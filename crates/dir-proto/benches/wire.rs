@@ -23,7 +23,7 @@ fn wire(c: &mut Criterion) {
         let mut group = c.benchmark_group("wire");
         group.throughput(Throughput::Bytes(message.len() as u64));
         group.bench_function(BenchmarkId::new("decode", name), |b| {
-            b.iter(|| decode_record(black_box(&message)))
+            b.iter(|| decode_record(black_box(&message)));
         });
         group.bench_function(BenchmarkId::new("decode-canonical", name), |b| {
             b.iter(|| decode_record(black_box(&message)).unwrap().unwrap().canonical());
