@@ -1,1 +1,41 @@
-//! Typed client.
+//! Typed client of a directory server.
+//!
+//! A [`Client`] is made from a [`ClientConfig`], connects when it is first used and again whenever the connection is
+//! gone. Records travel as [`Document`]s and come back as `dir_core::Record`s whose bytes hash to their CID. Every
+//! failure is a [`ClientError`]: what was attempted on which target and who named it, the cause, the next step.
+
+pub mod address;
+mod client;
+mod codec;
+pub mod config;
+mod dial;
+mod document;
+pub mod error;
+mod exchange;
+mod node;
+mod search;
+mod security;
+mod status;
+mod store;
+mod tls;
+mod watch;
+
+pub use address::Address;
+pub use client::Client;
+pub use config::{AuthMode, ClientConfig, ExpectedServer, Source, TlsFiles};
+pub use document::{Document, DocumentError};
+pub use error::{ClientError, Kind, exit};
+pub use exchange::{WINDOW, WINDOW_BYTES};
+pub use node::Health;
+pub use search::{Cids, Records};
+pub use store::{Lookup, Pull, Push};
+
+/// A duration as people read it: `10 s`, `1.5 s`, `250 ms`.
+fn seconds(duration: std::time::Duration) -> String {
+    let millis = duration.as_millis();
+    match millis {
+        0..1000 => format!("{millis} ms"),
+        _ if millis.is_multiple_of(1000) => format!("{} s", millis / 1000),
+        _ => format!("{:.1} s", duration.as_secs_f64()),
+    }
+}

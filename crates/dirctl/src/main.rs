@@ -1,3 +1,34 @@
 //! The directory's command line.
 
-fn main() {}
+mod cids;
+mod cli;
+mod commands;
+#[cfg(test)]
+mod docs;
+mod documents;
+mod fail;
+mod json;
+mod output;
+mod progress;
+mod settings;
+
+use clap::Parser;
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    // Fails only when a provider is already installed, which is as good.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let cli = cli::Cli::parse();
+    match tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build() {
+        Ok(runtime) => {
+            let code = runtime.block_on(commands::run(cli));
+            // Reads from a terminal cannot be cancelled; the process does not wait for them.
+            runtime.shutdown_background();
+            ExitCode::from(code)
+        }
+        Err(error) => {
+            eprintln!("error: cannot start: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -1,0 +1,232 @@
+//! The client: one lazy connection, and the calls over it.
+
+use crate::address::Address;
+use crate::codec::RawCodec;
+use crate::config::ClientConfig;
+use crate::dial::{Dialer, Target};
+use crate::error::{ClientError, Kind};
+use crate::security::Security;
+use crate::watch::Faults;
+use bytes::Bytes;
+use dir_core::Clock;
+use futures::Stream;
+use http::Uri;
+use http::uri::PathAndQuery;
+use prost::Message;
+use std::sync::Arc;
+use std::time::Duration;
+use tonic::client::Grpc;
+use tonic::transport::{Channel, Endpoint};
+use tonic::{Request, Status, Streaming};
+
+/// Messages of a stream, still encoded.
+pub(crate) type Answers = Streaming<Bytes>;
+
+/// Interval of HTTP/2 pings while calls are running: longer than servers usually allow at least (1 minute),
+/// shorter than load balancers usually cut (350 s).
+const PING_EVERY: Duration = Duration::from_secs(75);
+/// How long a ping may stay unanswered.
+const PING_TIMEOUT: Duration = Duration::from_secs(20);
+/// Flow control windows: bulk pulls should not wait for window updates.
+const STREAM_WINDOW: u32 = 4 * 1024 * 1024;
+const CONNECTION_WINDOW: u32 = 16 * 1024 * 1024;
+
+/// A client of one directory server. Cloning is cheap and shares the connection, which is made by the first call and
+/// made again, with the credentials of that moment, whenever it is gone.
+#[derive(Clone)]
+pub struct Client {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    channel: Channel,
+    target: Target,
+    faults: Faults,
+    call_timeout: Option<Duration>,
+    max_message: usize,
+}
+
+impl Client {
+    /// A client from its settings. Waits for the first SVID where the auth mode needs one; connects to nobody yet.
+    /// Must be called within a tokio runtime.
+    pub async fn new(config: ClientConfig, clock: Arc<dyn Clock>) -> Result<Self, ClientError> {
+        let address = Address::parse(&config.server_addr).map_err(|e| {
+            let what = format!("server address {:?} ({})", config.server_addr, config.server_addr_source);
+            let next = "write host:port, grpcs://host, grpc://host:port or unix:///path";
+            ClientError::new(Kind::Config, what, e.to_string(), next)
+        })?;
+        let security = Security::obtain(&config, &address, clock).await?;
+        let target = Target { address, source: config.server_addr_source.clone() };
+        let faults = Faults::default();
+        let endpoint = endpoint(&config, &target, security.is_tls())?;
+        let dialer = Dialer::new(target.clone(), security, config.connect_timeout, faults.clone());
+        let channel = endpoint.connect_with_connector_lazy(dialer);
+        Ok(Self {
+            inner: Arc::new(Inner {
+                channel,
+                target,
+                faults,
+                call_timeout: config.call_timeout,
+                max_message: config.max_message,
+            }),
+        })
+    }
+
+    /// The server, and who named it: `localhost:8888 (from --server-addr)`.
+    pub fn target(&self) -> String {
+        self.inner.target.to_string()
+    }
+
+    /// The server alone: `localhost:8888`.
+    pub fn address(&self) -> String {
+        self.inner.target.address.to_string()
+    }
+
+    pub(crate) fn call_timeout(&self) -> Option<Duration> {
+        self.inner.call_timeout
+    }
+
+    pub(crate) fn late_text(&self) -> String {
+        format!("no answer within {}", crate::seconds(self.inner.call_timeout.unwrap_or_default()))
+    }
+
+    pub(crate) fn is_break(&self, status: &Status) -> bool {
+        crate::status::is_break(status, &self.inner.faults)
+    }
+
+    pub(crate) fn explain(&self, path: &str, status: &Status) -> ClientError {
+        crate::status::explain(&self.what(path), status, &self.inner.faults)
+    }
+
+    /// `Push to localhost:8888 (from --server-addr)`.
+    fn what(&self, path: &str) -> String {
+        let method = path.rsplit('/').next().unwrap_or(path);
+        let preposition = if method == "Push" { "to" } else { "at" };
+        format!("{method} {preposition} {}", self.inner.target)
+    }
+
+    /// An answer that does not decode.
+    pub(crate) fn garbled(&self, path: &str, cause: &str) -> ClientError {
+        let cause = format!("the answer does not decode: {cause}");
+        ClientError::new(Kind::VersionSkew, self.what(path), cause, "")
+    }
+
+    /// An error of this call with a cause of our own finding.
+    pub(crate) fn fault(&self, kind: Kind, path: &str, cause: String) -> ClientError {
+        ClientError::new(kind, self.what(path), cause, "")
+    }
+
+    async fn grpc(&self) -> Result<Grpc<Channel>, Status> {
+        let mut grpc =
+            Grpc::new(self.inner.channel.clone()).max_decoding_message_size(self.inner.max_message);
+        grpc.ready().await.map_err(|e| Status::from_error(Box::new(e)))?;
+        Ok(grpc)
+    }
+
+    pub(crate) async fn open_stream<S>(&self, path: &'static str, requests: S) -> Result<Answers, Status>
+    where
+        S: Stream<Item = Bytes> + Send + 'static,
+    {
+        let mut grpc = self.grpc().await?;
+        let path = PathAndQuery::from_static(path);
+        Ok(grpc.streaming(Request::new(requests), path, RawCodec).await?.into_inner())
+    }
+
+    /// One request, one answer. A call that met a broken connection is made once more.
+    pub(crate) async fn unary<Q, A>(&self, path: &'static str, request: &Q) -> Result<A, ClientError>
+    where
+        Q: Message,
+        A: Message + Default,
+    {
+        let bytes = Bytes::from(request.encode_to_vec());
+        let call = || async {
+            let mut grpc = self.grpc().await?;
+            let path = PathAndQuery::from_static(path);
+            Ok(grpc.unary(Request::new(bytes.clone()), path, RawCodec).await?.into_inner())
+        };
+        let answer = self.twice(path, call).await?;
+        A::decode(answer).map_err(|e| self.garbled(path, &e.to_string()))
+    }
+
+    /// One request, a stream of answers.
+    pub(crate) async fn listen<Q: Message>(
+        &self,
+        path: &'static str,
+        request: &Q,
+    ) -> Result<Answers, ClientError> {
+        let bytes = Bytes::from(request.encode_to_vec());
+        let call = || async {
+            let mut grpc = self.grpc().await?;
+            let path = PathAndQuery::from_static(path);
+            Ok(grpc.server_streaming(Request::new(bytes.clone()), path, RawCodec).await?.into_inner())
+        };
+        self.twice(path, call).await
+    }
+
+    /// The next answer of such a stream, within the bound.
+    pub(crate) async fn next_answer<A: Message + Default>(
+        &self,
+        path: &'static str,
+        answers: &mut Answers,
+    ) -> Option<Result<A, ClientError>> {
+        match self.bounded(answers.message()).await {
+            Ok(None) => None,
+            Ok(Some(bytes)) => Some(A::decode(bytes).map_err(|e| self.garbled(path, &e.to_string()))),
+            Err(status) => Some(Err(self.explain(path, &status))),
+        }
+    }
+
+    /// Makes a call, and once more when the connection broke under it.
+    pub(crate) async fn twice<R, F, Fut>(&self, path: &'static str, call: F) -> Result<R, ClientError>
+    where
+        F: Fn() -> Fut,
+        Fut: Future<Output = Result<R, Status>>,
+    {
+        match self.bounded(call()).await {
+            Ok(answer) => Ok(answer),
+            Err(status) if self.is_break(&status) => {
+                tracing::debug!(path, %status, "the connection broke under the call, trying once more");
+                self.bounded(call()).await.map_err(|status| self.explain(path, &status))
+            }
+            Err(status) => Err(self.explain(path, &status)),
+        }
+    }
+
+    async fn bounded<R>(&self, call: impl Future<Output = Result<R, Status>>) -> Result<R, Status> {
+        match self.inner.call_timeout {
+            None => call.await,
+            Some(bound) => match tokio::time::timeout(bound, call).await {
+                Ok(done) => done,
+                Err(_late) => Err(Status::deadline_exceeded(self.late_text())),
+            },
+        }
+    }
+}
+
+impl std::fmt::Debug for Client {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Client({})", self.inner.target)
+    }
+}
+
+/// HTTP/2 settings and the authority that requests carry.
+fn endpoint(config: &ClientConfig, target: &Target, tls: bool) -> Result<Endpoint, ClientError> {
+    let scheme = if tls { "https" } else { "http" };
+    let named = config.server_name.as_deref().filter(|n| !n.is_empty());
+    let authority = match (named, target.address.host()) {
+        (Some(name), _) => name.to_owned(),
+        (None, Some(_)) => target.address.to_string(),
+        (None, None) => "localhost".to_owned(),
+    };
+    let invalid = |e: &dyn std::fmt::Display| {
+        ClientError::new(Kind::Config, format!("connect to {target}"), e.to_string(), "check the host name")
+    };
+    let uri = Uri::try_from(format!("{scheme}://{authority}")).map_err(|e| invalid(&e))?;
+    Ok(Endpoint::from(uri)
+        .user_agent(config.user_agent.clone())
+        .map_err(|e| invalid(&e))?
+        .http2_keep_alive_interval(PING_EVERY)
+        .keep_alive_timeout(PING_TIMEOUT)
+        .initial_stream_window_size(STREAM_WINDOW)
+        .initial_connection_window_size(CONNECTION_WINDOW))
+}

@@ -1,0 +1,211 @@
+//! What a client is told: address, auth mode, trust, patience. Values come with the place they were read from,
+//! so that an error can say which flag or variable to change.
+
+use crate::address::DEFAULT_SERVER_ADDRESS;
+use dir_core::{SpiffeId, TrustDomain};
+use std::fmt;
+use std::path::PathBuf;
+use std::str::FromStr;
+use std::time::Duration;
+
+/// How long a connection may take to come up (DNS, TCP and TLS together).
+pub const DEFAULT_CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long an answer may take.
+pub const DEFAULT_CALL_TIMEOUT: Duration = Duration::from_secs(30);
+/// How long to wait for the first SVID.
+pub const DEFAULT_IDENTITY_TIMEOUT: Duration = Duration::from_secs(60);
+/// Largest message that is accepted from a server, in bytes: a record of the server's limit with room for framing.
+pub const DEFAULT_MAX_MESSAGE: usize = 64 * 1024 * 1024;
+
+/// Where a value came from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Source {
+    /// A command-line flag, such as `--server-addr`.
+    Flag(&'static str),
+    /// An environment variable.
+    Env(&'static str),
+    /// Nobody said anything.
+    Default,
+}
+
+impl fmt::Display for Source {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Source::Flag(name) => write!(f, "from {name}"),
+            Source::Env(name) => write!(f, "from ${name}"),
+            Source::Default => f.write_str("the default"),
+        }
+    }
+}
+
+/// How a client proves who it is, and checks who the server is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum AuthMode {
+    /// Plaintext, nobody is authenticated.
+    #[default]
+    Insecure,
+    /// mTLS with an X.509-SVID from the Workload API.
+    X509,
+    /// mTLS with a certificate, a key and authorities from PEM files; the server is checked by name.
+    Tls,
+}
+
+/// Why a text is not an auth mode of this build.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum AuthModeError {
+    /// No client of this API knows the mode.
+    #[error("unsupported auth mode: {0}")]
+    Unsupported(String),
+    /// Other clients have it, this build does not.
+    #[error("auth mode {0} is not available in this build (available: insecure, none, x509, tls)")]
+    Unavailable(String),
+}
+
+impl FromStr for AuthMode {
+    type Err = AuthModeError;
+
+    fn from_str(text: &str) -> Result<Self, AuthModeError> {
+        match text {
+            "" | "insecure" | "none" => Ok(AuthMode::Insecure),
+            "x509" => Ok(AuthMode::X509),
+            "tls" => Ok(AuthMode::Tls),
+            "jwt" | "jwt-tls" | "token" | "oidc" => Err(AuthModeError::Unavailable(text.to_owned())),
+            _ => Err(AuthModeError::Unsupported(text.to_owned())),
+        }
+    }
+}
+
+impl fmt::Display for AuthMode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            AuthMode::Insecure => "insecure",
+            AuthMode::X509 => "x509",
+            AuthMode::Tls => "tls",
+        })
+    }
+}
+
+/// Which servers a client with an SVID talks to.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub enum ExpectedServer {
+    /// Any workload of the client's own trust domain.
+    #[default]
+    OwnTrustDomain,
+    /// Any workload of this trust domain.
+    TrustDomain(TrustDomain),
+    /// Exactly this workload.
+    Id(SpiffeId),
+}
+
+impl FromStr for ExpectedServer {
+    type Err = dir_core::identity::IdError;
+
+    /// `spiffe://example.org/ns/dir/sa/api` is that workload; `spiffe://example.org` and `example.org` are any
+    /// workload of the trust domain; nothing is the own trust domain.
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        if text.is_empty() {
+            return Ok(ExpectedServer::OwnTrustDomain);
+        }
+        if text.get(..9).is_some_and(|p| p.eq_ignore_ascii_case("spiffe://")) {
+            let id: SpiffeId = text.parse()?;
+            return Ok(if id.is_root() {
+                ExpectedServer::TrustDomain(id.trust_domain().clone())
+            } else {
+                ExpectedServer::Id(id)
+            });
+        }
+        text.parse().map(ExpectedServer::TrustDomain)
+    }
+}
+
+/// PEM files for [`AuthMode::Tls`]; all three are needed.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct TlsFiles {
+    /// Authorities that the server's certificate must chain to.
+    pub ca: Option<PathBuf>,
+    /// The client's certificate chain, leaf first.
+    pub cert: Option<PathBuf>,
+    /// The client's private key.
+    pub key: Option<PathBuf>,
+}
+
+/// Everything a client is told.
+#[derive(Debug, Clone)]
+pub struct ClientConfig {
+    /// The server, in any form of [`crate::Address`].
+    pub server_addr: String,
+    /// Who said so.
+    pub server_addr_source: Source,
+    /// How to authenticate.
+    pub auth_mode: AuthMode,
+    /// The Workload API (`unix:///…`), for [`AuthMode::X509`].
+    pub spiffe_socket: Option<String>,
+    /// Files for [`AuthMode::Tls`].
+    pub tls: TlsFiles,
+    /// Name to ask for (SNI), and in [`AuthMode::Tls`] to check, instead of the host of the address.
+    pub server_name: Option<String>,
+    /// Whom an SVID-carrying client expects at the other end.
+    pub expected_server: ExpectedServer,
+    /// Bound on bringing a connection up.
+    pub connect_timeout: Duration,
+    /// Bound on each answer; `None` waits for ever.
+    pub call_timeout: Option<Duration>,
+    /// Bound on the wait for the first SVID.
+    pub identity_timeout: Duration,
+    /// Largest message accepted from the server, in bytes.
+    pub max_message: usize,
+    /// Sent as `user-agent`.
+    pub user_agent: String,
+}
+
+impl Default for ClientConfig {
+    fn default() -> Self {
+        Self {
+            server_addr: DEFAULT_SERVER_ADDRESS.to_owned(),
+            server_addr_source: Source::Default,
+            auth_mode: AuthMode::default(),
+            spiffe_socket: None,
+            tls: TlsFiles::default(),
+            server_name: None,
+            expected_server: ExpectedServer::default(),
+            connect_timeout: DEFAULT_CONNECT_TIMEOUT,
+            call_timeout: Some(DEFAULT_CALL_TIMEOUT),
+            identity_timeout: DEFAULT_IDENTITY_TIMEOUT,
+            max_message: DEFAULT_MAX_MESSAGE,
+            user_agent: concat!("dir-client/", env!("CARGO_PKG_VERSION")).to_owned(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn auth_modes() {
+        for text in ["", "insecure", "none"] {
+            assert_eq!(text.parse(), Ok(AuthMode::Insecure), "{text:?}");
+        }
+        assert_eq!("x509".parse(), Ok(AuthMode::X509));
+        assert_eq!("tls".parse(), Ok(AuthMode::Tls));
+        for text in ["jwt", "jwt-tls", "token", "oidc"] {
+            assert_eq!(text.parse::<AuthMode>(), Err(AuthModeError::Unavailable(text.into())));
+        }
+        for text in ["X509", "mtls", " "] {
+            let error = text.parse::<AuthMode>().unwrap_err();
+            assert_eq!(error.to_string(), format!("unsupported auth mode: {text}"));
+        }
+    }
+
+    #[test]
+    fn expected_servers() {
+        let domain: TrustDomain = "example.org".parse().unwrap();
+        assert_eq!("".parse(), Ok(ExpectedServer::OwnTrustDomain));
+        assert_eq!("example.org".parse(), Ok(ExpectedServer::TrustDomain(domain.clone())));
+        assert_eq!("spiffe://example.org".parse(), Ok(ExpectedServer::TrustDomain(domain)));
+        let id = "spiffe://example.org/api";
+        assert_eq!(id.parse(), Ok(ExpectedServer::Id(id.parse().unwrap())));
+        assert!("spiffe://example.org/".parse::<ExpectedServer>().is_err());
+        assert!("exa mple".parse::<ExpectedServer>().is_err());
+    }
+}

@@ -1,0 +1,70 @@
+//! What a node says of itself: health, identity, index.
+
+use crate::client::Client;
+use crate::error::ClientError;
+use dir_proto::directory::admin::v1::{
+    GetIdentityRequest, GetIdentityResponse, GetIndexStatusRequest, GetIndexStatusResponse,
+};
+
+const CHECK: &str = "/grpc.health.v1.Health/Check";
+const IDENTITY: &str = "/directory.admin.v1.AdminService/GetIdentity";
+const INDEX: &str = "/directory.admin.v1.AdminService/GetIndexStatus";
+
+/// `grpc.health.v1.HealthCheckRequest`.
+#[derive(Clone, PartialEq, prost::Message)]
+struct HealthRequest {
+    #[prost(string, tag = "1")]
+    service: String,
+}
+
+/// `grpc.health.v1.HealthCheckResponse`.
+#[derive(Clone, PartialEq, prost::Message)]
+struct HealthResponse {
+    #[prost(int32, tag = "1")]
+    status: i32,
+}
+
+/// The answer of a health check (`grpc.health.v1.HealthCheckResponse.ServingStatus`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Health {
+    /// It serves.
+    Serving,
+    /// It does not serve now.
+    NotServing,
+    /// It does not say.
+    Unknown,
+}
+
+impl Health {
+    /// The name in the gRPC health protocol.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Health::Serving => "SERVING",
+            Health::NotServing => "NOT_SERVING",
+            Health::Unknown => "UNKNOWN",
+        }
+    }
+}
+
+impl Client {
+    /// Whether the server (`""`) or one of its services serves.
+    pub async fn health(&self, service: &str) -> Result<Health, ClientError> {
+        let request = HealthRequest { service: service.to_owned() };
+        let answer: HealthResponse = self.unary(CHECK, &request).await?;
+        Ok(match answer.status {
+            1 => Health::Serving,
+            2 => Health::NotServing,
+            _ => Health::Unknown,
+        })
+    }
+
+    /// Which identity the server presents, and which bundles it holds.
+    pub async fn server_identity(&self) -> Result<GetIdentityResponse, ClientError> {
+        self.unary(IDENTITY, &GetIdentityRequest {}).await
+    }
+
+    /// What state the server's index is in.
+    pub async fn index_status(&self) -> Result<GetIndexStatusResponse, ClientError> {
+        self.unary(INDEX, &GetIndexStatusRequest {}).await
+    }
+}

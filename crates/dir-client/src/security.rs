@@ -1,0 +1,118 @@
+//! What is put on a fresh connection before gRPC speaks.
+
+use crate::address::{Address, Scheme};
+use crate::config::{AuthMode, ClientConfig};
+use crate::dial::BoxIo;
+use crate::error::{ClientError, Kind};
+use dir_core::Clock;
+use rustls::pki_types::ServerName;
+use std::net::IpAddr;
+use std::sync::Arc;
+use tokio_rustls::TlsConnector;
+
+/// Plaintext, or one kind of TLS.
+pub(crate) enum Security {
+    Plain,
+    Files(Arc<rustls::ClientConfig>, ServerName<'static>),
+}
+
+impl Security {
+    /// The security that the auth mode asks for, if the scheme of the address agrees. Waits for an SVID where one is needed.
+    #[allow(clippy::unused_async)] // waits once SVIDs come in
+    pub(crate) async fn obtain(
+        config: &ClientConfig,
+        address: &Address,
+        _clock: Arc<dyn Clock>,
+    ) -> Result<Self, ClientError> {
+        check_scheme(config, address)?;
+        match config.auth_mode {
+            AuthMode::Insecure => Ok(Security::Plain),
+            AuthMode::Tls => {
+                let name = server_name(config, address, false)?;
+                Ok(Security::Files(Arc::new(crate::tls::from_files(&config.tls)?), name))
+            }
+            AuthMode::X509 => {
+                Err(ClientError::new(Kind::Config, "auth mode x509", "no identity was obtained", ""))
+            }
+        }
+    }
+
+    pub(crate) fn is_tls(&self) -> bool {
+        !matches!(self, Security::Plain)
+    }
+
+    pub(crate) async fn secure(
+        &self,
+        io: BoxIo,
+        _address: &Address,
+        what: &str,
+    ) -> Result<BoxIo, ClientError> {
+        match self {
+            Security::Plain => Ok(io),
+            Security::Files(config, name) => {
+                match TlsConnector::from(Arc::clone(config)).connect(name.clone(), io).await {
+                    Ok(stream) => Ok(Box::new(stream)),
+                    Err(error) => Err(handshake_failed(what, &error)),
+                }
+            }
+        }
+    }
+}
+
+fn check_scheme(config: &ClientConfig, address: &Address) -> Result<(), ClientError> {
+    let tls = config.auth_mode != AuthMode::Insecure;
+    let (cause, next) = match address.scheme {
+        Scheme::Plain if tls => (
+            format!("the address asks for plaintext, auth mode {} needs TLS", config.auth_mode),
+            "write grpcs:// instead, or no scheme at all",
+        ),
+        Scheme::Tls if !tls => (
+            "the address asks for TLS, but no auth mode with TLS is set".to_owned(),
+            "set --auth-mode x509 (SPIFFE) or tls (PEM files), or write grpc:// for plaintext",
+        ),
+        _ => return Ok(()),
+    };
+    let what = format!("connect to {address} ({})", config.server_addr_source);
+    Err(ClientError::new(Kind::Config, what, cause, next))
+}
+
+/// The name that is asked for (SNI): the configured one, else the host of the address, else `localhost`. IP addresses
+/// send no name; where servers are checked by identity and not by name, loopback addresses are called `localhost`.
+pub(crate) fn server_name(
+    config: &ClientConfig,
+    address: &Address,
+    by_identity: bool,
+) -> Result<ServerName<'static>, ClientError> {
+    let named = config.server_name.as_deref().filter(|n| !n.is_empty());
+    let name = match (named, address.host()) {
+        (Some(name), _) => name,
+        (None, None) => "localhost",
+        (None, Some(host)) if by_identity && host.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback()) => {
+            "localhost"
+        }
+        (None, Some(host)) => host,
+    };
+    ServerName::try_from(name.to_owned()).map_err(|e| {
+        ClientError::new(
+            Kind::Config,
+            format!("server name {name:?}"),
+            e.to_string(),
+            "name a DNS name with --tls-server-name",
+        )
+    })
+}
+
+/// What an IO error during a handshake means.
+pub(crate) fn handshake_failed(what: &str, error: &std::io::Error) -> ClientError {
+    if let Some(tls) = crate::tls::within(error) {
+        let (kind, cause, next) = crate::tls::explain(tls);
+        return ClientError::new(kind, what, cause, next);
+    }
+    let cause = match error.kind() {
+        std::io::ErrorKind::UnexpectedEof => {
+            "the server closed the connection during the TLS handshake".to_owned()
+        }
+        _ => format!("the connection broke during the TLS handshake: {error}"),
+    };
+    ClientError::new(Kind::Disconnected, what, cause, "")
+}

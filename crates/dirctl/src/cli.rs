@@ -1,0 +1,89 @@
+//! The command line.
+
+use crate::commands::{cid, completion, delete, health, info, pull, push, search, version};
+use crate::output::Format;
+use clap::{Args, Parser, Subcommand};
+
+const AFTER_HELP: &str = "\
+Settings are taken from flags, then from the environment, then from defaults.
+Data goes to stdout, everything else to stderr.
+
+Exit codes:
+  0 done · 1 failed · 2 wrong usage · 3 server unreachable · 4 wrong configuration or document
+  6 no SVID in time · 7 TLS or identity mismatch · 8 not allowed · 9 rate-limited
+  10 done in part · 75 temporary, try again · 130 interrupted";
+
+/// Stores, finds and fetches agents' records in a directory
+#[derive(Debug, Parser)]
+#[command(name = "dirctl", version = version::TEXT, after_help = AFTER_HELP, max_term_width = 100)]
+pub(crate) struct Cli {
+    #[command(flatten)]
+    pub(crate) global: GlobalArgs,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+/// Settings of every command.
+#[derive(Debug, Clone, Default, Args)]
+#[command(next_help_heading = "Global options")]
+pub(crate) struct GlobalArgs {
+    /// Server: host:port, grpcs://host, grpc://host:port or unix:///path [env: DIRECTORY_CLIENT_SERVER_ADDRESS]
+    /// [default: 0.0.0.0:8888, which is this machine]
+    #[arg(long, global = true, value_name = "ADDR")]
+    pub(crate) server_addr: Option<String>,
+    /// insecure, none (plaintext), x509 (SPIFFE) or tls (PEM files) [env: DIRECTORY_CLIENT_AUTH_MODE]
+    /// [default: insecure]
+    #[arg(long, global = true, value_name = "MODE")]
+    pub(crate) auth_mode: Option<String>,
+    /// Workload API for x509: unix:///path [env: DIRECTORY_CLIENT_SPIFFE_SOCKET_PATH, SPIFFE_ENDPOINT_SOCKET]
+    #[arg(long, global = true, value_name = "SOCKET")]
+    pub(crate) spiffe_socket_path: Option<String>,
+    /// For x509, the server to expect: a SPIFFE ID or a trust domain [env: DIRECTORY_CLIENT_EXPECTED_SERVER_ID]
+    /// [default: any workload of the own trust domain]
+    #[arg(long, global = true, value_name = "ID")]
+    pub(crate) expected_server_id: Option<String>,
+    /// Name to ask the server for (SNI) instead of its host [env: DIRECTORY_CLIENT_TLS_SERVER_NAME]
+    #[arg(long, global = true, value_name = "NAME")]
+    pub(crate) tls_server_name: Option<String>,
+    /// Authorities for tls, PEM [env: DIRECTORY_CLIENT_TLS_CA_FILE]
+    #[arg(long, global = true, value_name = "FILE")]
+    pub(crate) tls_ca_file: Option<String>,
+    /// Client certificate chain for tls, PEM [env: DIRECTORY_CLIENT_TLS_CERT_FILE]
+    #[arg(long, global = true, value_name = "FILE")]
+    pub(crate) tls_cert_file: Option<String>,
+    /// Client key for tls, PEM [env: DIRECTORY_CLIENT_TLS_KEY_FILE]
+    #[arg(long, global = true, value_name = "FILE")]
+    pub(crate) tls_key_file: Option<String>,
+    /// Longest wait for the SVID, for the connection and for each answer: 500ms, 30s, 2m
+    /// [env: DIRECTORY_CLIENT_TIMEOUT] [default: 30s]
+    #[arg(long, global = true, value_name = "TIME")]
+    pub(crate) timeout: Option<String>,
+    /// How data is written
+    #[arg(short, long, global = true, value_name = "FORMAT", value_enum)]
+    pub(crate) output: Option<Format>,
+    /// Short for --output json
+    #[arg(long, global = true, conflicts_with = "output")]
+    pub(crate) json: bool,
+    /// Say nothing but errors
+    #[arg(short, long, global = true)]
+    pub(crate) quiet: bool,
+}
+
+impl GlobalArgs {
+    pub(crate) fn format(&self) -> Format {
+        if self.json { Format::Json } else { self.output.unwrap_or(Format::Human) }
+    }
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    Push(push::PushArgs),
+    Pull(pull::PullArgs),
+    Info(info::InfoArgs),
+    Search(search::SearchArgs),
+    Delete(delete::DeleteArgs),
+    Cid(cid::CidFileArgs),
+    Health(health::HealthArgs),
+    Version(version::VersionArgs),
+    Completion(completion::CompletionArgs),
+}

@@ -1,0 +1,92 @@
+//! The commands, one file each, and what they share.
+
+pub(crate) mod cid;
+pub(crate) mod completion;
+pub(crate) mod delete;
+pub(crate) mod health;
+pub(crate) mod info;
+pub(crate) mod pull;
+pub(crate) mod push;
+pub(crate) mod search;
+pub(crate) mod version;
+
+use crate::cli::{Cli, Command, GlobalArgs};
+use crate::fail::{Fail, Tally};
+use crate::output::{Out, Talk};
+use dir_client::{Client, exit};
+use dir_runtime::SystemClock;
+use serde::Serialize;
+use std::sync::Arc;
+
+/// What a command works with.
+pub(crate) struct Context {
+    pub(crate) out: Out,
+    pub(crate) talk: Talk,
+    global: GlobalArgs,
+}
+
+impl Context {
+    /// A client as flags and environment describe it.
+    pub(crate) async fn client(&self) -> Result<Client, Fail> {
+        let config = crate::settings::client_config(&self.global, &|name: &str| std::env::var(name).ok())?;
+        Ok(Client::new(config, Arc::new(SystemClock)).await?)
+    }
+
+    /// The last words of a command over many things, when some of them failed.
+    pub(crate) fn sum_up(&self, verb: &str, noun: &str, tally: &Tally) {
+        let all = tally.done + tally.failed;
+        if tally.stopped {
+            self.talk.note(&format!("{verb} {} {noun}; the rest was not tried", tally.done));
+        } else if tally.failed > 0 && all > 1 {
+            self.talk.note(&format!("{verb} {} of {all} {noun}; {} failed", tally.done, tally.failed));
+        }
+    }
+}
+
+/// One thing in the output of a command over many: what it is, and its error if there is one.
+#[derive(Debug, Serialize)]
+pub(crate) struct Failed<'a> {
+    #[serde(flatten)]
+    pub(crate) subject: Subject,
+    pub(crate) error: &'a Fail,
+}
+
+/// What an error is about.
+#[derive(Debug, Clone, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Subject {
+    Source(String),
+    Cid(String),
+}
+
+/// Runs a command to its exit code.
+pub(crate) async fn run(cli: Cli) -> u8 {
+    let no_color = std::env::var_os("NO_COLOR").is_some_and(|v| !v.is_empty());
+    let talk = Talk::new(cli.global.quiet, no_color);
+    let context = Context { out: Out { format: cli.global.format() }, talk, global: cli.global };
+    tokio::select! {
+        biased;
+        done = dispatch(&context, cli.command) => done.unwrap_or_else(|fail| {
+            fail.tell(talk);
+            fail.code
+        }),
+        _ = tokio::signal::ctrl_c() => {
+            talk.note("interrupted");
+            exit::INTERRUPTED
+        }
+    }
+}
+
+async fn dispatch(context: &Context, command: Command) -> Result<u8, Fail> {
+    match command {
+        Command::Push(args) => push::run(context, args).await,
+        Command::Pull(args) => pull::run(context, args).await,
+        Command::Info(args) => info::run(context, args).await,
+        Command::Search(args) => search::run(context, args).await,
+        Command::Delete(args) => delete::run(context, args).await,
+        Command::Cid(args) => cid::run(context, args).await,
+        Command::Health(args) => health::run(context, args).await,
+        Command::Version(args) => version::run(context, args).await,
+        Command::Completion(args) => completion::run(context, &args),
+    }
+}
