@@ -6,6 +6,9 @@
 pub mod nginx;
 pub mod proc;
 pub mod server;
+pub mod spire;
+pub mod workload;
+pub mod zot;
 
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};

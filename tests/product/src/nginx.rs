@@ -57,7 +57,12 @@ fn fallback_certificate(dir: &Path) -> anyhow::Result<()> {
     let mut command = Command::new(tool("openssl", "install the package openssl")?);
     command.current_dir(dir).args(["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256"]);
     command.args(["-nodes", "-days", "2", "-keyout", "fallback.key", "-out", "fallback.crt"]);
-    command.args(["-subj", "/O=Acme Co/CN=Fallback Certificate", "-addext", "subjectAltName=DNS:ingress.local"]);
+    command.args([
+        "-subj",
+        "/O=Acme Co/CN=Fallback Certificate",
+        "-addext",
+        "subjectAltName=DNS:ingress.local",
+    ]);
     run(&mut command)?.good().map(drop)
 }
 

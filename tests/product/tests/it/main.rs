@@ -2,4 +2,6 @@
 
 #![allow(clippy::expect_used, clippy::unwrap_used, clippy::panic)] // a test may fail loudly
 
+mod interop;
 mod layers;
+mod passthrough;

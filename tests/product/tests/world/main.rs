@@ -1,3 +1,5 @@
 //! Tests against real SPIRE and real Zot: `make test-world`.
 
 #![allow(clippy::expect_used, clippy::unwrap_used, clippy::panic)] // a test may fail loudly
+
+mod story;

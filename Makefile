@@ -1,0 +1,44 @@
+# Directory: build, run, test. `make help` lists the targets.
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+.PHONY: help run demo build setup lint test test-unit test-interop test-chart test-world bench clean
+
+help: ## list the targets
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | sort | expand -t 16
+
+run: ## build and start a directory on this machine: mTLS with an embedded identity, data in ./data
+	@scripts/run.sh
+
+demo: ## the same as a short story that ends by itself
+	@scripts/run.sh --demo
+
+build: ## all binaries, development profile
+	cargo build --workspace --locked
+
+setup: ## install what `make test` needs beside Rust, Go, Node and Python, at pinned versions
+	@scripts/setup.sh
+
+lint: ## formatting, clippy without warnings
+	cargo fmt --all --check
+	cargo clippy --workspace --all-targets --locked -- -D warnings
+
+test: setup lint test-unit test-chart ## everything that needs no SPIRE and no Zot
+
+test-unit: ## the whole workspace, public SDKs and nginx included
+	cargo build --workspace --locked
+	cargo test --workspace --locked --no-fail-fast
+
+test-chart: ## lint, strict schemas and assertions over the rendered chart
+	tests/chart/run.sh
+
+test-world: ## the same product against real SPIRE and real Zot (found on PATH)
+	@scripts/check-world.sh
+	cargo build --workspace --locked
+	cargo test --locked -p product-tests --features world --test world
+	cargo test --locked -p dir-store --features world --test world
+
+bench: ## the benchmark report: table on the screen, JSON in bench-report/
+	@scripts/bench.sh
+
+clean: ## remove build output, tools and data
+	rm -rf target .tools data bench-report

@@ -1,0 +1,129 @@
+//! A real SPIRE server and agent on loopback: one trust domain, Unix attestation, keys on disk.
+
+use crate::proc::{Proc, run};
+use crate::{free_port, tool};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+const HINT: &str =
+    "install spire-server and spire-agent from the SPIRE project's release and put them on PATH";
+
+/// A running trust domain; killed when dropped.
+#[derive(Debug)]
+pub struct Spire {
+    /// The server process.
+    pub server: Proc,
+    /// The agent process.
+    pub agent: Proc,
+    dir: PathBuf,
+    domain: String,
+}
+
+impl Spire {
+    /// Starts a server and an agent for `domain`; everything is kept in `dir` (keep its path short).
+    pub fn start(dir: &Path, domain: &str) -> anyhow::Result<Self> {
+        let (spire_server, spire_agent) = (tool("spire-server", HINT)?, tool("spire-agent", HINT)?);
+        let port = free_port()?;
+        for sub in ["server", "agent"] {
+            std::fs::create_dir_all(dir.join(sub))?;
+        }
+        std::fs::write(dir.join("server.hcl"), server_hcl(dir, domain, port))?;
+        std::fs::write(dir.join("agent.hcl"), agent_hcl(dir, domain, port))?;
+
+        let mut command = Command::new(&spire_server);
+        command.args(["run", "-config"]).arg(dir.join("server.hcl"));
+        let mut server = Proc::start("spire-server", dir, &mut command)?;
+        let socket = dir.join("server.sock");
+        server.wait_for("healthy", |_| healthy(&spire_server, &socket))?;
+
+        let socket = socket.display().to_string();
+        let bundle =
+            run(Command::new(&spire_server).args(["bundle", "show", "-socketPath", &socket]))?.good()?;
+        std::fs::write(dir.join("bootstrap.crt"), bundle)?;
+        let node = format!("spiffe://{domain}/node");
+        let mut token = Command::new(&spire_server);
+        token.args(["token", "generate", "-socketPath", &socket, "-spiffeID", &node]);
+        let token = run(&mut token)?.good()?;
+        let token =
+            token.split_whitespace().nth(1).ok_or_else(|| anyhow::anyhow!("no join token: {token}"))?;
+
+        let mut command = Command::new(&spire_agent);
+        command.args(["run", "-config"]).arg(dir.join("agent.hcl")).args(["-joinToken", token]);
+        let mut agent = Proc::start("spire-agent", dir, &mut command)?;
+        let agent_socket = dir.join("agent.sock");
+        agent.wait_for("healthy", |_| healthy(&spire_agent, &agent_socket))?;
+        Ok(Self { server, agent, dir: dir.to_owned(), domain: domain.to_owned() })
+    }
+
+    /// The Workload API as clients write it.
+    pub fn socket(&self) -> String {
+        format!("unix://{}/agent.sock", self.dir.display())
+    }
+
+    /// Registers `path` of this trust domain for every workload of our uid.
+    pub fn register(&self, path: &str, dns_names: &[&str]) -> anyhow::Result<()> {
+        let mut command = Command::new(tool("spire-server", HINT)?);
+        command.args(["entry", "create", "-socketPath"]).arg(self.dir.join("server.sock"));
+        command.args(["-parentID", &format!("spiffe://{}/node", self.domain)]);
+        command.args(["-spiffeID", &format!("spiffe://{}{path}", self.domain)]);
+        command.args(["-selector", &format!("unix:uid:{}", uid()?)]);
+        for name in dns_names {
+            command.args(["-dns", name]);
+        }
+        run(&mut command)?.good().map(drop)
+    }
+}
+
+fn healthy(program: &Path, socket: &Path) -> bool {
+    run(Command::new(program).arg("healthcheck").arg("-socketPath").arg(socket))
+        .is_ok_and(|r| r.status.success())
+}
+
+fn uid() -> anyhow::Result<String> {
+    Ok(run(Command::new("id").arg("-u"))?.good()?.trim().to_owned())
+}
+
+fn server_hcl(dir: &Path, domain: &str, port: u16) -> String {
+    let dir = dir.display();
+    format!(
+        r#"server {{
+  bind_address = "127.0.0.1"
+  bind_port = "{port}"
+  trust_domain = "{domain}"
+  data_dir = "{dir}/server"
+  socket_path = "{dir}/server.sock"
+  ca_ttl = "24h"
+  default_x509_svid_ttl = "1h"
+  agent_ttl = "24h"
+  experimental {{ cache_reload_interval = "1s" }}
+}}
+plugins {{
+  DataStore "sql" {{ plugin_data {{ database_type = "sqlite3" connection_string = "{dir}/server/store.sqlite3" }} }}
+  NodeAttestor "join_token" {{ plugin_data {{}} }}
+  KeyManager "disk" {{ plugin_data {{ keys_path = "{dir}/server/keys.json" }} }}
+}}
+"#
+    )
+    .replace("sqlite3\" connection", "sqlite3\"\n connection")
+}
+
+fn agent_hcl(dir: &Path, domain: &str, port: u16) -> String {
+    let dir = dir.display();
+    format!(
+        r#"agent {{
+  data_dir = "{dir}/agent"
+  server_address = "127.0.0.1"
+  server_port = "{port}"
+  trust_domain = "{domain}"
+  trust_bundle_path = "{dir}/bootstrap.crt"
+  socket_path = "{dir}/agent.sock"
+  experimental {{ sync_interval = "1s" }}
+}}
+plugins {{
+  NodeAttestor "join_token" {{ plugin_data {{}} }}
+  KeyManager "disk" {{ plugin_data {{ directory = "{dir}/agent" }} }}
+  WorkloadAttestor "unix" {{ plugin_data {{}} }}
+}}
+"#
+    )
+}
