@@ -1,0 +1,72 @@
+//! Child processes of the report, and what the kernel says of their CPU and memory.
+
+use std::io::{BufRead, BufReader};
+use std::net::TcpStream;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+/// Clock ticks per second of `/proc/PID/stat`: 100 on every Linux that Rust targets.
+const TICKS: f64 = 100.0;
+/// How long a child may take to listen.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// A child process; killed when dropped.
+#[derive(Debug)]
+pub(crate) struct Running(Child);
+
+impl Running {
+    /// Starts a server and waits until `port` accepts connections.
+    pub(crate) fn server(command: &mut Command, port: u16) -> anyhow::Result<Self> {
+        let child = Running(command.stdin(Stdio::null()).spawn()?);
+        let end = Instant::now() + PATIENCE;
+        while TcpStream::connect(("127.0.0.1", port)).is_err() {
+            anyhow::ensure!(Instant::now() < end, "{command:?} does not listen on {port}");
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        Ok(child)
+    }
+
+    /// Starts a load process and hands over its first line; the process lives until the handle is dropped.
+    pub(crate) fn holding(command: &mut Command) -> anyhow::Result<(Self, String)> {
+        let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()?;
+        let out = child.stdout.take().ok_or_else(|| anyhow::anyhow!("no standard output"))?;
+        let running = Running(child);
+        let mut line = String::new();
+        BufReader::new(out).read_line(&mut line)?;
+        Ok((running, line))
+    }
+
+    /// CPU seconds used so far, user and system.
+    pub(crate) fn cpu(&self) -> anyhow::Result<f64> {
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.0.id()))?;
+        let fields: Vec<&str> = stat.rsplit(')').next().unwrap_or_default().split_whitespace().collect();
+        let ticks = |i: usize| fields.get(i).and_then(|f| f.parse::<f64>().ok()).unwrap_or(0.0);
+        Ok((ticks(11) + ticks(12)) / TICKS)
+    }
+
+    /// A line of `/proc/PID/status` in KiB: `VmRSS` now, `VmHWM` at its highest.
+    pub(crate) fn memory_kib(&self, line: &str) -> anyhow::Result<f64> {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.0.id()))?;
+        let value = status.lines().find_map(|l| l.strip_prefix(line)?.strip_prefix(':'));
+        Ok(value.and_then(|v| v.split_whitespace().next()?.parse().ok()).unwrap_or(0.0))
+    }
+
+    /// Ends it gracefully.
+    pub(crate) fn terminate(mut self) -> anyhow::Result<()> {
+        Command::new("kill").arg(self.0.id().to_string()).status()?;
+        self.0.wait()?;
+        Ok(())
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        drop(self.0.kill());
+        drop(self.0.wait());
+    }
+}
+
+/// A TCP port of this machine on which nobody listened a moment ago.
+pub(crate) fn free_port() -> anyhow::Result<u16> {
+    Ok(std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?.port())
+}
