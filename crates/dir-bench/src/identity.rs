@@ -24,8 +24,12 @@ pub(crate) async fn obtain(socket: String) -> anyhow::Result<Identity> {
 }
 
 /// The product's acceptor, without caps per peer: every client of a benchmark has the same identity.
-pub(crate) fn accept(listener: TcpListener, identity: Identity) -> impl Stream<Item = Accepted> + Send + 'static {
-    let config = AcceptorConfig { per_identity: 0, per_ip: 0, ..AcceptorConfig::default() };
+pub(crate) fn accept(
+    listener: TcpListener,
+    identity: Identity,
+) -> impl Stream<Item = Accepted> + Send + 'static {
+    let config =
+        AcceptorConfig { max_per_identity: 0, max_per_ip: 0, max_total: 0, ..AcceptorConfig::default() };
     accept_loop(listener, identity, config, clock(), &prometheus::Registry::new(), CancellationToken::new())
 }
 

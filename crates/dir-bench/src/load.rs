@@ -163,7 +163,11 @@ pub(crate) async fn run(args: LoadArgs) -> anyhow::Result<()> {
         let channel = channels[i % channels.len()].clone();
         let work = work.clone();
         tokio::spawn(async move {
-            if work.args.call == Call::PushStream { push_stream(channel, &work).await } else { calls(channel, &work).await }
+            if work.args.call == Call::PushStream {
+                push_stream(channel, &work).await
+            } else {
+                calls(channel, &work).await
+            }
         })
     });
     let mut latencies = Vec::new();
@@ -187,7 +191,10 @@ pub(crate) async fn run(args: LoadArgs) -> anyhow::Result<()> {
 fn outcome(work: &Work, mut latencies: Vec<u32>) -> Outcome {
     latencies.sort_unstable();
     let at = |per_mille: usize| {
-        latencies.get((latencies.len() * per_mille / 1000).min(latencies.len().saturating_sub(1))).copied().unwrap_or(0)
+        latencies
+            .get((latencies.len() * per_mille / 1000).min(latencies.len().saturating_sub(1)))
+            .copied()
+            .unwrap_or(0)
     };
     let seconds = Instant::now().min(work.end).duration_since(work.start).as_secs_f64();
     Outcome {
@@ -222,7 +229,8 @@ fn requests(args: &LoadArgs) -> anyhow::Result<Vec<Bytes>> {
 
 fn search_request() -> Bytes {
     use dir_proto::agntcy::dir::search::v1::{RecordQuery, SearchCiDsRequest};
-    let query = |(kind, value): (i32, &str)| RecordQuery { r#type: kind, value: value.to_owned(), negate: false };
+    let query =
+        |(kind, value): (i32, &str)| RecordQuery { r#type: kind, value: value.to_owned(), negate: false };
     let queries = records::SEARCH.map(query).to_vec();
     SearchCiDsRequest { queries, limit: Some(50), ..Default::default() }.encode_to_vec().into()
 }
@@ -291,24 +299,24 @@ async fn push_stream(channel: Channel, work: &Work) -> anyhow::Result<Measured> 
     grpc.ready().await?;
     let stream = tokio_stream::wrappers::ReceiverStream::new(receive);
     let answers = grpc.streaming(Request::new(stream), work.args.call.path(), Raw);
-    let mut begun = std::collections::VecDeque::new();
+    let mut in_flight = std::collections::VecDeque::new();
     if let Some(n) = work.take() {
-        begun.push_back(Instant::now());
+        in_flight.push_back(Instant::now());
         send.send(work.request(n)?).await?;
     }
     let mut answers: Streaming<Bytes> = answers.await?.into_inner();
     let mut measured = Measured::default();
     let mut send = Some(send);
     loop {
-        while let (Some(open), true) = (&send, (begun.len() as u64) < WINDOW) {
+        while let (Some(open), true) = (&send, (in_flight.len() as u64) < WINDOW) {
             let Some(n) = work.take() else {
                 send = None;
                 break;
             };
-            begun.push_back(Instant::now());
+            in_flight.push_back(Instant::now());
             open.send(work.request(n)?).await?;
         }
-        let Some(begin) = begun.pop_front() else { break };
+        let Some(begin) = in_flight.pop_front() else { break };
         let Some(answer) = answers.message().await? else { anyhow::bail!("the push stream ended early") };
         if begin >= work.start {
             measured.0.push(micros(begin));

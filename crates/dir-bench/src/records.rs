@@ -11,8 +11,11 @@ const SKILLS: &[(&str, u32)] = &[
     ("retrieval_augmented_generation/document_or_database_question_answering", 601),
     ("tool_interaction/api_schema_understanding", 1401),
 ];
-const DOMAINS: &[(&str, u32)] =
-    &[("technology/networking", 103), ("finance_and_business/banking", 201), ("healthcare/telemedicine", 901)];
+const DOMAINS: &[(&str, u32)] = &[
+    ("technology/networking", 103),
+    ("finance_and_business/banking", 201),
+    ("healthcare/telemedicine", 901),
+];
 
 /// The skill, domain and author that a three-filter search of the benchmark asks for.
 pub(crate) const SEARCH: [(i32, &str); 3] =

@@ -152,7 +152,8 @@ impl Bench<'_> {
         let of = |rounds: &[(Outcome, f64)], get: fn(&(Outcome, f64)) -> f64| {
             median(&rounds.iter().map(get).collect::<Vec<_>>()).unwrap_or(0.0)
         };
-        let latency = |get: fn(&Outcome) -> u32| median(&a.iter().map(|o| get(&o.0)).collect::<Vec<_>>()).unwrap_or(0);
+        let latency =
+            |get: fn(&Outcome) -> u32| median(&a.iter().map(|o| get(&o.0)).collect::<Vec<_>>()).unwrap_or(0);
         self.report.comparisons.push(Comparison {
             name,
             callers,
@@ -172,7 +173,13 @@ impl Bench<'_> {
     }
 
     /// One measurement, and the server's CPU microseconds per call in it.
-    fn round(&self, call: Call, server: &Running, port: u16, callers: usize) -> anyhow::Result<(Outcome, f64)> {
+    fn round(
+        &self,
+        call: Call,
+        server: &Running,
+        port: u16,
+        callers: usize,
+    ) -> anyhow::Result<(Outcome, f64)> {
         let (millis, callers_text) = (self.args.millis.to_string(), callers.to_string());
         let connections = callers.min(8).to_string();
         let more = ["--millis", &millis, "--callers", &callers_text, "--connections", &connections];
@@ -229,7 +236,13 @@ impl Bench<'_> {
             server.terminate()?;
         }
         let spread = spread(&seconds);
-        self.figure("start to listening, all records above", median(&seconds).unwrap_or(0.0), "s", spread, "≤ 1 s");
+        self.figure(
+            "start to listening, all records above",
+            median(&seconds).unwrap_or(0.0),
+            "s",
+            spread,
+            "≤ 1 s",
+        );
         Ok(())
     }
 
@@ -255,8 +268,20 @@ impl Bench<'_> {
         let ratios: Vec<f64> = ours.iter().zip(&alone).map(|(a, b)| a / b).collect();
         let name = |what: &str| format!("push, sharded {}, {what}", registry.name);
         self.figure(&name("through us"), median(&ours).unwrap_or(0.0), "records/s", spread(&ours), "");
-        self.figure(&name("the registry alone"), median(&alone).unwrap_or(0.0), "records/s", spread(&alone), "");
-        self.figure(&name("ratio"), median(&ratios).unwrap_or(0.0), "", spread(&ratios), "limited by the registry");
+        self.figure(
+            &name("the registry alone"),
+            median(&alone).unwrap_or(0.0),
+            "records/s",
+            spread(&alone),
+            "",
+        );
+        self.figure(
+            &name("ratio"),
+            median(&ratios).unwrap_or(0.0),
+            "",
+            spread(&ratios),
+            "limited by the registry",
+        );
         Ok(())
     }
 
@@ -286,10 +311,23 @@ fn machine() -> String {
 }
 
 fn print(report: &Report) {
-    println!("machine: {}; {} records; medians of alternating rounds, ratio with its spread", report.machine, report.records);
+    println!(
+        "machine: {}; {} records; medians of alternating rounds, ratio with its spread",
+        report.machine, report.records
+    );
     println!(
         "{:<42} {:>7} {:>9} {:>9} {:>6} {:>13} {:>5} {:>8} {:>8} {:>9} {:>9}",
-        "call", "callers", "calls/s", "echo/s", "ratio", "spread", "bar", "p50 µs", "p99 µs", "p99.9 µs", "CPU µs"
+        "call",
+        "callers",
+        "calls/s",
+        "echo/s",
+        "ratio",
+        "spread",
+        "bar",
+        "p50 µs",
+        "p99 µs",
+        "p99.9 µs",
+        "CPU µs"
     );
     for c in &report.comparisons {
         println!(

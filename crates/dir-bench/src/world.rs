@@ -36,7 +36,8 @@ impl World {
             dns_names: vec!["localhost".into()],
             hint: String::new(),
         };
-        let domain = DevDomain { name: "bench.example.org".parse()?, svids: vec![svid], federates_with: Vec::new() };
+        let domain =
+            DevDomain { name: "bench.example.org".parse()?, svids: vec![svid], federates_with: Vec::new() };
         let config = DevConfig {
             socket: dir.path().join("w.sock"),
             trust_domains: vec![domain],
@@ -47,14 +48,14 @@ impl World {
         Ok(Self { dir, server, api })
     }
 
-    fn own(&self) -> anyhow::Result<Command> {
+    fn own() -> anyhow::Result<Command> {
         Ok(Command::new(std::env::current_exe()?))
     }
 
     /// Starts the bare echo; its port.
     pub(crate) fn echo(&self) -> anyhow::Result<(Running, u16)> {
         let port = free_port()?;
-        let mut command = self.own()?;
+        let mut command = Self::own()?;
         command.args(["echo", "--listen", &format!("127.0.0.1:{port}"), "--socket", &self.api.socket_uri()]);
         Ok((Running::server(&mut command, port)?, port))
     }
@@ -77,7 +78,7 @@ impl World {
     /// The command of a load process.
     pub(crate) fn load(&self, call: Call, port: u16, more: &[&str]) -> anyhow::Result<Command> {
         let name = clap::ValueEnum::to_possible_value(&call).context("no such call")?;
-        let mut command = self.own()?;
+        let mut command = Self::own()?;
         command.args(["load", "--call", name.get_name(), "--port", &port.to_string()]);
         command.args(["--socket", &self.api.socket_uri(), "--cids"]).arg(self.cids()).args(more);
         Ok(command)
