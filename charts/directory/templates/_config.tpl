@@ -8,7 +8,7 @@
   "routing" (dict "datastore_dir" "/var/lib/directory/routing")
 -}}
 {{- if .Values.spire.enabled -}}
-{{- $_ := set $known "authn" (dict "socket_path" (include "directory.socket" .)) -}}
+{{- $_ := set $known "authn" (dict "socket_path" (include "directory.socket" .) "trust_domain" (include "directory.trustDomain" .)) -}}
 {{- end -}}
 {{- if .Values.zot.enabled -}}
 {{- $_ := set $known "store" (dict "oci" (dict "registry_address" (printf "%s.%s.svc:5000" (include "directory.zotName" .) .Release.Namespace))) -}}
