@@ -366,6 +366,8 @@ def test_the_job_lives_in_the_admin_namespace(production):
     assert container["args"][:2] == ["federation", "check"]
     env = {e["name"]: e["value"] for e in container["env"]}
     assert env["DIRECTORY_CLIENT_SERVER_ADDRESS"] == "dir-apiserver.dir-prod.svc:8888"
+    identity = find(production, "ClusterSPIFFEID", "dir-prod-dir-apiserver")["spec"]["spiffeIDTemplate"]
+    assert env["DIRECTORY_CLIENT_EXPECTED_SERVER_ID"] == identity
     assert env["DIRECTORY_CLIENT_SPIFFE_SOCKET_PATH"] == "unix:///run/spire/agent-sockets/api.sock"
 
 

@@ -64,6 +64,11 @@ example.org
 {{- end -}}
 {{- end -}}
 
+{{/* SPIFFE ID of the API server. */}}
+{{- define "directory.serverId" -}}
+spiffe://{{ include "directory.trustDomain" . }}/ns/{{ .Release.Namespace }}/sa/{{ include "directory.serviceAccountName" . }}
+{{- end -}}
+
 {{- define "directory.socket" -}}unix://{{ .Values.spire.socketMountPath }}/{{ .Values.spire.socketName }}{{- end -}}
 
 {{/* Hosts of the API as a JSON list: those of the Ingress, or the derived one. */}}
