@@ -1,1 +1,23 @@
-//! gRPC services and the serving loop.
+//! The gRPC face of a node: services, the layer stack in one fixed order, and the serving loop.
+//!
+//! [`App`] is what is served; [`serve`] serves it on connections that somebody else has accepted (and, with
+//! mTLS, authenticated). This crate alone makes a `tonic::Status`.
+
+mod access;
+mod app;
+mod body;
+mod codec;
+mod conn;
+mod frames;
+mod layers;
+mod life;
+mod methods;
+mod metrics;
+mod routes;
+mod serve;
+mod services;
+mod status;
+mod timeout;
+
+pub use app::{App, AppConfig, AppDeps, AppError};
+pub use serve::{Conn, ServeConfig, ServeEnd, plain_incoming, serve};

@@ -1,0 +1,97 @@
+//! What is served: the services with everything they need, built once, shared by all connections.
+
+use crate::methods::Methods;
+use crate::metrics::Metrics;
+use crate::services::reflection::{self, Reflection};
+use dir_core::Clock;
+use dir_core::identity::IdentityStatus;
+use dir_engine::Engine;
+use prometheus::Registry;
+use std::sync::Arc;
+use tokio::sync::watch;
+
+/// Named limits of the API.
+#[derive(Debug, Clone)]
+pub struct AppConfig {
+    /// Version of the server binary, as `GetIdentity` reports it.
+    pub version: String,
+    /// Largest message that is received, in bytes (`connection.max_recv_msg_size`).
+    pub max_recv_msg_size: usize,
+    /// Largest message that is sent, in bytes (`connection.max_send_msg_size`).
+    pub max_send_msg_size: usize,
+    /// Records of one stream that are worked on at the same time.
+    pub stream_in_flight: usize,
+}
+
+impl Default for AppConfig {
+    fn default() -> Self {
+        Self {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            max_recv_msg_size: 4_194_304,
+            max_send_msg_size: 4_194_304,
+            stream_in_flight: 16,
+        }
+    }
+}
+
+/// What the services are made of.
+pub struct AppDeps<'a> {
+    /// The use cases.
+    pub engine: Engine,
+    /// Where `GetIdentity` looks; `None` without identity.
+    pub identity: Option<Arc<dyn IdentityStatus>>,
+    /// Readiness: what `grpc.health.v1` answers for the service `""`.
+    pub ready: watch::Receiver<bool>,
+    /// The clock.
+    pub clock: Arc<dyn Clock>,
+    /// Where the counters go.
+    pub registry: &'a Registry,
+}
+
+/// Why an [`App`] cannot be built.
+#[derive(Debug, thiserror::Error)]
+pub enum AppError {
+    /// The registry has a metric of the same name already.
+    #[error("metrics: {0}")]
+    Metrics(#[from] prometheus::Error),
+    /// The descriptors of the API are damaged.
+    #[error("reflection: {0}")]
+    Reflection(#[from] tonic_reflection::server::Error),
+}
+
+/// The services behind one layer stack. Cloning shares them.
+#[derive(Clone)]
+pub struct App(pub(crate) Arc<Inner>);
+
+pub(crate) struct Inner {
+    pub(crate) engine: Engine,
+    pub(crate) identity: Option<Arc<dyn IdentityStatus>>,
+    pub(crate) ready: watch::Receiver<bool>,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) config: AppConfig,
+    pub(crate) metrics: Metrics,
+    pub(crate) methods: Methods,
+    pub(crate) reflection: Reflection,
+    /// Makes request ids of this process differ from those of others.
+    pub(crate) instance: String,
+}
+
+impl App {
+    /// Builds the services and puts every counter on the page.
+    pub fn new(deps: AppDeps<'_>, config: AppConfig) -> Result<Self, AppError> {
+        let metrics = Metrics::register(deps.registry, &deps.engine)?;
+        let methods = Methods::new(&metrics);
+        let (instance, ..) = uuid::Uuid::new_v4().as_fields();
+        Ok(Self(Arc::new(Inner {
+            engine: deps.engine,
+            identity: deps.identity,
+            ready: deps.ready,
+            clock: deps.clock,
+            config,
+            metrics,
+            methods,
+            reflection: reflection::build()?,
+            instance: format!("{instance:08x}"),
+        })))
+    }
+}

@@ -1,0 +1,153 @@
+//! Bodies of calls: requests with their message limit, responses with their ending.
+
+use crate::conn::Shared;
+use crate::frames::{Scan, TooLong};
+use crate::layers::{Call, Guard};
+use crate::status;
+use bytes::Bytes;
+use futures::FutureExt;
+use http::{HeaderMap, Response};
+use http_body::{Body as HttpBody, Frame, SizeHint};
+use std::convert::Infallible;
+use std::panic::AssertUnwindSafe;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+use tonic::Status;
+use tonic::body::Body;
+
+type BoxError = Box<dyn std::error::Error + Send + Sync>;
+
+/// A request body. A message above the limit is refused by its head, before its bytes are kept.
+pub(crate) struct RequestBody {
+    inner: hyper::body::Incoming,
+    scan: Scan,
+    conn: Arc<Shared>,
+    method: usize,
+}
+
+impl RequestBody {
+    pub(crate) fn new(inner: hyper::body::Incoming, conn: Arc<Shared>, method: usize) -> Self {
+        Self { inner, scan: Scan::default(), conn, method }
+    }
+}
+
+impl HttpBody for RequestBody {
+    type Data = Bytes;
+    type Error = BoxError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        let this = &mut *self;
+        let Some(frame) = ready!(Pin::new(&mut this.inner).poll_frame(cx)) else { return Poll::Ready(None) };
+        let frame = frame?;
+        if let Some(data) = frame.data_ref() {
+            let app = this.conn.app();
+            let limit = app.config.max_recv_msg_size;
+            match this.scan.feed(data, limit) {
+                Ok(0) => {}
+                Ok(messages) => app.methods.get(this.method).metrics.received.inc_by(messages),
+                Err(TooLong(size)) => {
+                    return Poll::Ready(Some(Err(status::received_too_large(size, limit).into())));
+                }
+            }
+        }
+        Poll::Ready(Some(Ok(frame)))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.inner.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.inner.size_hint()
+    }
+}
+
+/// A response body: ends with trailers whatever happens to the handler, and tells the call how it ended.
+pub(crate) struct ResponseBody {
+    inner: Body,
+    scan: Scan,
+    /// Until the call is over.
+    open: Option<Open>,
+}
+
+struct Open {
+    call: Call,
+    guard: Guard,
+}
+
+impl ResponseBody {
+    /// Nothing but headers.
+    pub(crate) fn none() -> Self {
+        Self { inner: Body::empty(), scan: Scan::default(), open: None }
+    }
+
+    /// The response of a handler, or the status that came in its place.
+    pub(crate) fn of(answer: Result<Response<Body>, Status>, call: Call, guard: Guard) -> Response<Self> {
+        let (mut parts, inner) = answer.unwrap_or_else(Status::into_http).into_parts();
+        if let Some(code) = status::code_of(&parts.headers) {
+            call.finish(code, &mut parts.headers);
+            return Response::from_parts(parts, Self::none());
+        }
+        let open = Some(Open { call, guard });
+        Response::from_parts(parts, Self { inner, scan: Scan::default(), open })
+    }
+
+    /// Ends the call with these trailers and lets go of the handler.
+    fn end(&mut self, mut trailers: HeaderMap) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        self.inner = Body::empty();
+        let Some(open) = self.open.take() else { return Poll::Ready(None) };
+        let code = status::code_of(&trailers).unwrap_or(tonic::Code::Unknown);
+        open.call.finish(code, &mut trailers);
+        Poll::Ready(Some(Ok(Frame::trailers(trailers))))
+    }
+
+    fn end_with(&mut self, status: &Status) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        self.end(status::trailers(status))
+    }
+}
+
+impl HttpBody for ResponseBody {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        let this = &mut *self;
+        let Some(open) = this.open.as_mut() else { return Poll::Ready(None) };
+        if let Some(status) = open.guard.over() {
+            return this.end_with(&status);
+        }
+        let inner = &mut this.inner;
+        let polled = std::panic::catch_unwind(AssertUnwindSafe(|| Pin::new(inner).poll_frame(cx)));
+        let Ok(polled) = polled else { return this.end_with(&status::fault()) };
+        match polled {
+            Poll::Ready(Some(Ok(frame))) => match frame.into_trailers() {
+                Ok(trailers) => this.end(trailers),
+                Err(frame) => {
+                    if let Some(data) = frame.data_ref() {
+                        // Our own messages have no limit here.
+                        let messages = this.scan.feed(data, usize::MAX).unwrap_or_default();
+                        open.call.method().metrics.sent.inc_by(messages);
+                    }
+                    Poll::Ready(Some(Ok(frame)))
+                }
+            },
+            Poll::Ready(Some(Err(status))) => this.end_with(&status),
+            Poll::Ready(None) => this.end_with(&status::fault()),
+            Poll::Pending => {
+                let status = ready!(open.guard.poll_unpin(cx));
+                this.end_with(&status)
+            }
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.open.is_none()
+    }
+}

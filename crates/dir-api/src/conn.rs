@@ -1,0 +1,111 @@
+//! What the calls of one connection share. Nothing here is shared between connections but the services.
+
+use crate::app::{App, Inner};
+use dir_core::Peer;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, AtomicU64, AtomicUsize, Ordering};
+use std::time::Duration;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+use tonic::Status;
+
+/// Why the calls of a connection are ended by us.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub(crate) enum Why {
+    /// The process stops, or the connection is old.
+    Draining = 1,
+    /// The peer's SVID is no longer valid.
+    Expired = 2,
+    /// The peer's trust domain, or its authority, is no longer trusted.
+    Untrusted = 3,
+}
+
+impl Why {
+    fn status(self) -> Status {
+        match self {
+            Why::Draining => Status::unavailable("connection draining"),
+            Why::Expired => Status::unauthenticated("identity expired"),
+            Why::Untrusted => Status::unauthenticated("identity no longer trusted"),
+        }
+    }
+}
+
+/// State of one connection.
+pub(crate) struct Shared {
+    app: App,
+    pub(crate) peer: Arc<Peer>,
+    opened: Instant,
+    begun: AtomicU64,
+    active: AtomicUsize,
+    /// Milliseconds after `opened` at which the last call ended.
+    quiet_since: AtomicU64,
+    why: AtomicU8,
+    /// Fires when every call of the connection has to end.
+    pub(crate) ended: CancellationToken,
+}
+
+impl Shared {
+    pub(crate) fn new(app: App, peer: Arc<Peer>) -> Self {
+        Self {
+            app,
+            peer,
+            opened: Instant::now(),
+            begun: AtomicU64::new(0),
+            active: AtomicUsize::new(0),
+            quiet_since: AtomicU64::new(0),
+            why: AtomicU8::new(0),
+            ended: CancellationToken::new(),
+        }
+    }
+
+    pub(crate) fn app(&self) -> &Inner {
+        &self.app.0
+    }
+
+    pub(crate) fn opened(&self) -> Instant {
+        self.opened
+    }
+
+    /// A call begins; answers its number on this connection.
+    pub(crate) fn begin(&self) -> u64 {
+        self.active.fetch_add(1, Ordering::Relaxed);
+        self.begun.fetch_add(1, Ordering::Relaxed)
+    }
+
+    /// A call is over.
+    pub(crate) fn over(&self) {
+        let now = u64::try_from(self.opened.elapsed().as_millis()).unwrap_or(u64::MAX);
+        self.quiet_since.store(now, Ordering::Relaxed);
+        self.active.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    /// Whether a first call has come.
+    pub(crate) fn used(&self) -> bool {
+        self.begun.load(Ordering::Relaxed) > 0
+    }
+
+    /// Since when no call is open; `None` while one is.
+    pub(crate) fn quiet_since(&self) -> Option<Instant> {
+        let quiet = self.active.load(Ordering::Relaxed) == 0;
+        quiet.then(|| self.opened + Duration::from_millis(self.quiet_since.load(Ordering::Relaxed)))
+    }
+
+    /// Ends every call, now and to come. The first reason stays.
+    pub(crate) fn end(&self, why: Why) {
+        let first = self.why.compare_exchange(0, why as u8, Ordering::AcqRel, Ordering::Acquire);
+        if first.is_ok() {
+            self.ended.cancel();
+        }
+    }
+
+    /// The status that calls end with, once they have to.
+    pub(crate) fn ending(&self) -> Option<Status> {
+        match self.why.load(Ordering::Acquire) {
+            0 => None,
+            2 => Some(Why::Expired.status()),
+            3 => Some(Why::Untrusted.status()),
+            _ => Some(Why::Draining.status()),
+        }
+    }
+}

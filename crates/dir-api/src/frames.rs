@@ -1,0 +1,76 @@
+//! gRPC message framing: one byte of flags, four of length, then the message. Counting only, nothing is copied.
+
+/// Bytes before each message.
+const HEAD: usize = 5;
+
+/// Follows the messages of one direction of a call through chunks that are cut anywhere.
+#[derive(Debug, Default)]
+pub(crate) struct Scan {
+    head: [u8; HEAD],
+    have: usize,
+    left: usize,
+}
+
+/// A message that is longer than allowed, and how long it says it is.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct TooLong(pub(crate) usize);
+
+impl Scan {
+    /// Takes in a chunk; answers how many messages ended in it. Refuses a message by its head alone.
+    pub(crate) fn feed(&mut self, mut chunk: &[u8], limit: usize) -> Result<u64, TooLong> {
+        let mut ended = 0;
+        while !chunk.is_empty() {
+            if self.have < HEAD {
+                let take = chunk.len().min(HEAD - self.have);
+                let (now, rest) = chunk.split_at(take);
+                self.head[self.have..self.have + take].copy_from_slice(now);
+                self.have += take;
+                chunk = rest;
+                if self.have < HEAD {
+                    break;
+                }
+                let [_, a, b, c, d] = self.head;
+                self.left = u32::from_be_bytes([a, b, c, d]) as usize;
+                if self.left > limit {
+                    return Err(TooLong(self.left));
+                }
+            }
+            let take = chunk.len().min(self.left);
+            chunk = &chunk[take..];
+            self.left -= take;
+            if self.left == 0 {
+                ended += 1;
+                self.have = 0;
+            }
+        }
+        Ok(ended)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn message(len: u32) -> Vec<u8> {
+        let mut out = vec![0];
+        out.extend_from_slice(&len.to_be_bytes());
+        out.resize(HEAD + len as usize, 7);
+        out
+    }
+
+    #[test]
+    fn messages_count_once_however_they_are_cut() {
+        let all = [message(0), message(3), message(1000), message(0)].concat();
+        for size in [1, 2, 4, 5, 6, 7, 500, all.len()] {
+            let mut scan = Scan::default();
+            let ended: u64 = all.chunks(size).map(|c| scan.feed(c, 1000).unwrap()).sum();
+            assert_eq!(ended, 4, "chunks of {size}");
+        }
+    }
+
+    #[test]
+    fn the_limit_is_the_longest_allowed() {
+        assert_eq!(Scan::default().feed(&message(8), 8), Ok(1));
+        assert_eq!(Scan::default().feed(&message(9)[..HEAD], 8), Err(TooLong(9)));
+    }
+}

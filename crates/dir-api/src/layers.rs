@@ -1,0 +1,247 @@
+//! The way of a call through the layers: one order, in one place, for every service.
+
+use crate::access;
+use crate::body::{RequestBody, ResponseBody};
+use crate::conn::Shared;
+use crate::methods::Method;
+use crate::status::{self, CODES};
+use crate::{routes, timeout};
+use dir_core::{Peer, Timestamp};
+use futures::FutureExt;
+use http::header::{CONTENT_TYPE, USER_AGENT};
+use http::{HeaderMap, HeaderName, HeaderValue, Method as HttpMethod, Request, Response, StatusCode};
+use std::future::Future;
+use std::panic::AssertUnwindSafe;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use tokio::time::{Instant, Sleep};
+use tokio_util::sync::WaitForCancellationFutureOwned;
+use tonic::{Code, Status};
+
+const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+const CORRELATION_ID: HeaderName = HeaderName::from_static("x-correlation-id");
+const GRPC_TIMEOUT: HeaderName = HeaderName::from_static("grpc-timeout");
+/// Longest request id that is taken over from a client, in bytes.
+const REQUEST_ID_MAX: usize = 128;
+
+/// Serves one call.
+pub(crate) async fn serve(
+    conn: Arc<Shared>,
+    request: Request<hyper::body::Incoming>,
+) -> Response<ResponseBody> {
+    // What is no gRPC call is answered in HTTP, and is none for anything below.
+    if let Some(refusal) = not_grpc(&request) {
+        return refusal;
+    }
+    let (mut parts, body) = request.into_parts();
+
+    // 1. Panic guard: `catch_unwind` around the handler below, and around each poll of its body.
+    // 2. Request id: the client's, when it is one, else ours. 3. Metrics and 4. access log: from here on the call
+    //    is counted and logged, however it ends.
+    let call = Call::begin(conn.clone(), &parts.uri, &parts.headers);
+    let request_id = call.id.clone();
+
+    // 5. Principal: decided by the handshake, read by everything below from the extensions.
+    parts.extensions.insert(conn.peer.clone());
+    let admitted = still_trusted(&conn, call.at);
+
+    // 6. Limits per connection, per node and per principal; 7. audit; 8. authorization: each a `Status` here.
+
+    // 9. Deadline of the caller.
+    let deadline = match parts.headers.get(GRPC_TIMEOUT).map(|value| timeout::parse(value.as_bytes())) {
+        Some(Err(error)) => return malformed_timeout(call, error),
+        Some(Ok(after)) => Some(Box::pin(tokio::time::sleep(after))),
+        None => None,
+    };
+    let mut guard = Guard { conn: conn.clone(), deadline, ended: None };
+    if let Err(refused) = admitted {
+        return ResponseBody::of(Err(refused), call, guard);
+    }
+
+    // 10. Message limits, then 11. the handler.
+    let request = Request::from_parts(parts, RequestBody::new(body, conn.clone(), call.method));
+    let route = call.method().route;
+    let handler = routes::handle(conn.app(), route, request_id, request);
+    let answer = {
+        let mut handler = std::pin::pin!(AssertUnwindSafe(handler).catch_unwind());
+        std::future::poll_fn(|cx| match handler.as_mut().poll(cx) {
+            Poll::Ready(Ok(response)) => Poll::Ready(Ok(response)),
+            Poll::Ready(Err(_panic)) => Poll::Ready(Err(status::fault())),
+            Poll::Pending => guard.poll_unpin(cx).map(Err),
+        })
+        .await
+    };
+    ResponseBody::of(answer, call, guard)
+}
+
+/// Identity is checked per call: a connection may have outlived it.
+fn still_trusted(conn: &Shared, now: Timestamp) -> Result<(), Status> {
+    if let Some(status) = conn.ending() {
+        return Err(status);
+    }
+    match conn.peer.not_after {
+        Some(end) if now >= end => Err(Status::unauthenticated("identity expired")),
+        _ => Ok(()),
+    }
+}
+
+/// One call, from its first header to its last trailer. Dropped before its end: the client went away.
+pub(crate) struct Call {
+    conn: Arc<Shared>,
+    method: usize,
+    pub(crate) id: HeaderValue,
+    pub(crate) begun: Instant,
+    pub(crate) at: Timestamp,
+    pub(crate) user_agent: Option<HeaderValue>,
+    pub(crate) correlation: Option<HeaderValue>,
+    finished: bool,
+}
+
+impl Call {
+    fn begin(conn: Arc<Shared>, uri: &http::Uri, headers: &HeaderMap) -> Self {
+        let number = conn.begin();
+        let app = conn.app();
+        let call = Self {
+            method: app.methods.find(uri.path()),
+            id: request_id(headers).unwrap_or_else(|| {
+                let made = format!("{}-{:x}-{number:x}", app.instance, conn.peer.conn_id);
+                HeaderValue::from_maybe_shared(bytes::Bytes::from(made))
+                    .unwrap_or_else(|_| HeaderValue::from_static("unknown"))
+            }),
+            begun: Instant::now(),
+            at: app.clock.now(),
+            user_agent: headers.get(USER_AGENT).cloned(),
+            correlation: headers.get(CORRELATION_ID).cloned(),
+            finished: false,
+            conn,
+        };
+        call.method().metrics.started.inc();
+        access::started(&call);
+        call
+    }
+
+    pub(crate) fn method(&self) -> &Method {
+        self.conn.app().methods.get(self.method)
+    }
+
+    pub(crate) fn peer(&self) -> &Peer {
+        &self.conn.peer
+    }
+
+    /// The call is over; `last` are the headers or trailers that say so.
+    pub(crate) fn finish(mut self, code: Code, last: &mut HeaderMap) {
+        if code == Code::Internal {
+            status::rename_codec_text(last);
+        }
+        self.record(code, || status::message_of(last));
+        last.insert(REQUEST_ID, self.id.clone());
+    }
+
+    fn record(&mut self, code: Code, message: impl FnOnce() -> String) {
+        self.finished = true;
+        let metrics = &self.method().metrics;
+        let number = usize::try_from(code as i32).unwrap_or(2);
+        metrics.handled[number].inc();
+        metrics.seconds.observe(self.begun.elapsed().as_secs_f64());
+        access::finished(self, code, CODES[number], message);
+    }
+}
+
+impl Drop for Call {
+    fn drop(&mut self) {
+        if !self.finished {
+            self.record(Code::Cancelled, || "the client went away".to_owned());
+        }
+        self.conn.over();
+    }
+}
+
+/// A request id that a client may choose: visible ASCII, not too long.
+fn request_id(headers: &HeaderMap) -> Option<HeaderValue> {
+    let value = headers.get(REQUEST_ID)?;
+    let bytes = value.as_bytes();
+    let good = (1..=REQUEST_ID_MAX).contains(&bytes.len()) && bytes.iter().all(u8::is_ascii_graphic);
+    good.then(|| value.clone())
+}
+
+/// What ends a call from outside: its deadline, or the end of its connection. Resolves to the status.
+pub(crate) struct Guard {
+    conn: Arc<Shared>,
+    deadline: Option<Pin<Box<Sleep>>>,
+    /// Made at the first wait: most calls are done before they wait for anything.
+    ended: Option<Pin<Box<WaitForCancellationFutureOwned>>>,
+}
+
+impl Guard {
+    /// Whether the call has to end, for a body that is always ready.
+    pub(crate) fn over(&self) -> Option<Status> {
+        match &self.deadline {
+            Some(deadline) if deadline.is_elapsed() || Instant::now() >= deadline.deadline() => {
+                Some(status::deadline())
+            }
+            _ => self.conn.ending(),
+        }
+    }
+}
+
+impl Future for Guard {
+    type Output = Status;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Status> {
+        let this = &mut *self;
+        if let Some(deadline) = &mut this.deadline
+            && deadline.as_mut().poll(cx).is_ready()
+        {
+            return Poll::Ready(status::deadline());
+        }
+        let ended = this.ended.get_or_insert_with(|| Box::pin(this.conn.ended.clone().cancelled_owned()));
+        ended.as_mut().poll(cx).map(|()| this.conn.ending().unwrap_or_else(status::fault))
+    }
+}
+
+/// The answer to a request that is no gRPC call, as other gRPC servers give it.
+fn not_grpc<B>(request: &Request<B>) -> Option<Response<ResponseBody>> {
+    let content_type = request.headers().get(CONTENT_TYPE).map_or(&b""[..], HeaderValue::as_bytes);
+    let (status, code, text) = match content_type.strip_prefix(b"application/grpc") {
+        Some([] | [b'+' | b';', ..]) if *request.method() == HttpMethod::POST => return None,
+        Some([] | [b'+' | b';', ..]) => {
+            let method = request.method().as_str().as_bytes();
+            let text =
+                [b"Received a HEADERS frame with :method \"", method, b"\" which should be POST"].concat();
+            (StatusCode::METHOD_NOT_ALLOWED, Code::Internal, text)
+        }
+        _ => {
+            let text = [b"invalid gRPC request content-type \"", content_type, b"\""].concat();
+            (StatusCode::UNSUPPORTED_MEDIA_TYPE, Code::InvalidArgument, text)
+        }
+    };
+    Some(plain(status, code, &text))
+}
+
+/// A response of headers alone, with an HTTP status of its own.
+fn plain(status: StatusCode, code: Code, message: &[u8]) -> Response<ResponseBody> {
+    let mut response = Response::new(ResponseBody::none());
+    *response.status_mut() = status;
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
+    headers.insert(status::GRPC_STATUS, HeaderValue::from(code as i32));
+    let mut spelled = String::with_capacity(message.len());
+    for byte in message {
+        match byte {
+            b' '..=b'~' if *byte != b'%' => spelled.push(char::from(*byte)),
+            _ => spelled.push_str(&format!("%{byte:02X}")),
+        }
+    }
+    if let Ok(text) = HeaderValue::from_str(&spelled) {
+        headers.insert(HeaderName::from_static("grpc-message"), text);
+    }
+    response
+}
+
+fn malformed_timeout(call: Call, error: timeout::Malformed) -> Response<ResponseBody> {
+    let text = format!("malformed grpc-timeout: {error}");
+    let mut response = plain(StatusCode::BAD_REQUEST, Code::Internal, text.as_bytes());
+    call.finish(Code::Internal, response.headers_mut());
+    response
+}

@@ -1,0 +1,80 @@
+//! Which handler answers which method. A method of the API without a line here is UNIMPLEMENTED.
+
+use crate::app::Inner;
+use crate::body::RequestBody;
+use crate::services::{admin, health, search, store};
+use crate::status;
+use http::{HeaderValue, Request, Response};
+use tonic::body::Body;
+
+/// Who answers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Route {
+    Push,
+    Pull,
+    Lookup,
+    Delete,
+    SearchCids,
+    SearchRecords,
+    CountRecords,
+    GetIdentity,
+    GetIndexStatus,
+    HealthCheck,
+    HealthList,
+    HealthWatch,
+    ReflectionV1,
+    ReflectionV1Alpha,
+    /// A method of the API that is not offered (yet).
+    Unimplemented,
+    /// No method at all.
+    Unknown,
+}
+
+impl Route {
+    pub(crate) fn of(path: &str) -> Self {
+        match path {
+            "/agntcy.dir.store.v1.StoreService/Push" => Route::Push,
+            "/agntcy.dir.store.v1.StoreService/Pull" => Route::Pull,
+            "/agntcy.dir.store.v1.StoreService/Lookup" => Route::Lookup,
+            "/agntcy.dir.store.v1.StoreService/Delete" => Route::Delete,
+            "/agntcy.dir.search.v1.SearchService/SearchCIDs" => Route::SearchCids,
+            "/agntcy.dir.search.v1.SearchService/SearchRecords" => Route::SearchRecords,
+            "/agntcy.dir.search.v1.SearchService/CountRecords" => Route::CountRecords,
+            "/directory.admin.v1.AdminService/GetIdentity" => Route::GetIdentity,
+            "/directory.admin.v1.AdminService/GetIndexStatus" => Route::GetIndexStatus,
+            "/grpc.health.v1.Health/Check" => Route::HealthCheck,
+            "/grpc.health.v1.Health/List" => Route::HealthList,
+            "/grpc.health.v1.Health/Watch" => Route::HealthWatch,
+            "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo" => Route::ReflectionV1,
+            "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo" => Route::ReflectionV1Alpha,
+            _ => Route::Unimplemented,
+        }
+    }
+}
+
+/// Answers a call. `request_id` joins what is logged with what the client sees.
+pub(crate) async fn handle(
+    app: &Inner,
+    route: Route,
+    request_id: HeaderValue,
+    request: Request<RequestBody>,
+) -> Response<Body> {
+    match route {
+        Route::Push => store::push(app, request_id, request).await,
+        Route::Pull => store::pull(app, request_id, request).await,
+        Route::Lookup => store::lookup(app, request_id, request).await,
+        Route::Delete => store::delete(app, request_id, request).await,
+        Route::SearchCids => search::cids(app, request_id, request).await,
+        Route::SearchRecords => search::records(app, request_id, request).await,
+        Route::CountRecords => search::count(app, request_id, request).await,
+        Route::GetIdentity => admin::identity(app, request).await,
+        Route::GetIndexStatus => admin::index_status(app, request).await,
+        Route::HealthCheck => health::check(app, request).await,
+        Route::HealthList => health::list(app, request).await,
+        Route::HealthWatch => health::watch(app, request).await,
+        Route::ReflectionV1 => app.reflection.v1(request).await,
+        Route::ReflectionV1Alpha => app.reflection.v1alpha(request).await,
+        Route::Unimplemented => status::unimplemented(request.uri().path()).into_http(),
+        Route::Unknown => status::unknown(request.uri().path()).into_http(),
+    }
+}

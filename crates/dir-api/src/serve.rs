@@ -1,0 +1,288 @@
+//! The serving loop: HTTP/2 on connections that somebody else has accepted.
+
+use crate::app::App;
+use crate::conn::{Shared, Why};
+use crate::layers;
+use crate::life::{Life, Step, Validity};
+use dir_core::{Clock, Peer, Principal};
+use futures::{Stream, StreamExt};
+use hyper::server::conn::http2;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use std::convert::Infallible;
+use std::future::Future;
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+/// Pause of the accept loop after an error such as EMFILE, which would otherwise spin.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(20);
+
+/// A connection that is ready to serve.
+pub struct Conn<IO> {
+    /// Its bytes, after any handshake.
+    pub io: IO,
+    /// Who is at the other end: put into the extensions of every request.
+    pub peer: Arc<Peer>,
+    /// Resolves when the peer is no longer trusted. The connection is then closed within five seconds.
+    pub revoked: Pin<Box<dyn Future<Output = ()> + Send>>,
+}
+
+/// Named limits of connections. `None` switches a limit off.
+#[derive(Debug, Clone)]
+pub struct ServeConfig {
+    /// Calls that a peer may have open on one connection.
+    pub max_concurrent_streams: u32,
+    /// Streams that we reset for a fault of the peer before the connection goes (RUSTSEC-2024-0003).
+    pub max_local_error_reset_streams: usize,
+    /// Streams that the peer resets before we took them before the connection goes (CVE-2023-44487).
+    pub max_pending_accept_reset_streams: usize,
+    /// Headers of one request, in bytes.
+    pub max_header_list_size: u32,
+    /// Bytes that a peer may send on one stream before we have read them.
+    pub stream_window: u32,
+    /// Bytes that a peer may send on one connection before we have read them.
+    pub connection_window: u32,
+    /// Largest frame that a peer may send, in bytes.
+    pub max_frame_size: u32,
+    /// Bytes of answers held for one stream that does not take them.
+    pub max_send_buffer: usize,
+    /// A ping is sent this often.
+    pub keepalive_interval: Option<Duration>,
+    /// A ping that is not answered within this closes the connection.
+    pub keepalive_timeout: Duration,
+    /// Time from the handshake to the first request.
+    pub first_request_timeout: Option<Duration>,
+    /// Time without an open call.
+    pub idle_timeout: Option<Duration>,
+    /// Age at which a connection is told to go away, ±10 %.
+    pub max_age: Option<Duration>,
+    /// What calls on a connection that is too old have left.
+    pub age_grace: Duration,
+    /// What calls have left when the process stops.
+    pub drain_grace: Duration,
+}
+
+impl Default for ServeConfig {
+    fn default() -> Self {
+        Self {
+            max_concurrent_streams: 1000,
+            max_local_error_reset_streams: 1024,
+            max_pending_accept_reset_streams: 20,
+            max_header_list_size: 16 * 1024,
+            stream_window: 1 << 20,
+            connection_window: 4 << 20,
+            max_frame_size: 64 * 1024,
+            max_send_buffer: 256 * 1024,
+            keepalive_interval: Some(Duration::from_secs(240)),
+            keepalive_timeout: Duration::from_secs(60),
+            first_request_timeout: Some(Duration::from_secs(10)),
+            idle_timeout: Some(Duration::from_secs(15 * 60)),
+            max_age: Some(Duration::from_secs(30 * 60)),
+            age_grace: Duration::from_secs(5 * 60),
+            drain_grace: Duration::from_secs(30),
+        }
+    }
+}
+
+impl ServeConfig {
+    fn builder(&self) -> http2::Builder<TokioExecutor> {
+        let mut builder = http2::Builder::new(TokioExecutor::new());
+        builder
+            // Without a timer, keepalive does nothing.
+            .timer(TokioTimer::new())
+            .max_concurrent_streams(self.max_concurrent_streams)
+            .max_local_error_reset_streams(self.max_local_error_reset_streams)
+            .max_pending_accept_reset_streams(self.max_pending_accept_reset_streams)
+            .max_header_list_size(self.max_header_list_size)
+            .initial_stream_window_size(self.stream_window)
+            .initial_connection_window_size(self.connection_window)
+            .max_frame_size(self.max_frame_size)
+            .max_send_buf_size(self.max_send_buffer)
+            .keep_alive_interval(self.keepalive_interval)
+            .keep_alive_timeout(self.keepalive_timeout)
+            .auto_date_header(false);
+        builder
+    }
+}
+
+/// Why [`serve`] came back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ServeEnd {
+    /// It was told to.
+    Drained,
+    /// No more connections can come: the accept loop has died.
+    IncomingClosed,
+}
+
+/// Serves connections until `drain` fires or no more can come, then tells those that are open to go away, and
+/// comes back when the last one is gone. `kill` cuts what is left.
+pub async fn serve<IO>(
+    incoming: impl Stream<Item = Conn<IO>>,
+    app: App,
+    cfg: ServeConfig,
+    drain: CancellationToken,
+    kill: CancellationToken,
+) -> ServeEnd
+where
+    IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let mut incoming = pin!(incoming);
+    let cfg = Arc::new(cfg);
+    let builder = Arc::new(cfg.builder());
+    let connections = TaskTracker::new();
+    // Connections listen to children, each with a lock of its own.
+    let going = drain.child_token();
+    let end = loop {
+        let conn = tokio::select! {
+            biased;
+            () = drain.cancelled() => break ServeEnd::Drained,
+            () = kill.cancelled() => break ServeEnd::Drained,
+            conn = incoming.next() => conn,
+        };
+        let Some(conn) = conn else { break ServeEnd::IncomingClosed };
+        let driven =
+            drive(conn, app.clone(), cfg.clone(), builder.clone(), going.child_token(), kill.child_token());
+        connections.spawn(driven);
+    };
+    going.cancel();
+    connections.close();
+    connections.wait().await;
+    end
+}
+
+/// Serves one connection to its end.
+async fn drive<IO>(
+    conn: Conn<IO>,
+    app: App,
+    cfg: Arc<ServeConfig>,
+    builder: Arc<http2::Builder<TokioExecutor>>,
+    drain: CancellationToken,
+    kill: CancellationToken,
+) where
+    IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let Conn { io, peer, mut revoked } = conn;
+    let validity = validity(&peer, app.0.clock.as_ref());
+    let draw = draw(&app.0.instance, peer.conn_id);
+    let shared = Arc::new(Shared::new(app.clone(), peer));
+    let mut life = Life::new(shared.opened(), &cfg, validity, draw);
+    let metrics = &app.0.metrics;
+    let mut gauge = &metrics.open;
+    gauge.inc();
+
+    let service = {
+        let shared = shared.clone();
+        hyper::service::service_fn(move |request| {
+            let shared = shared.clone();
+            async move { Ok::<_, Infallible>(layers::serve(shared, request).await) }
+        })
+    };
+    let mut http = pin!(builder.serve_connection(TokioIo::new(io), service));
+    let mut timer = pin!(tokio::time::sleep_until(life.wake(&shared).unwrap_or_else(far)));
+    let (mut told, mut distrusted) = (false, false);
+    loop {
+        let step = tokio::select! {
+            biased;
+            outcome = http.as_mut() => {
+                if let Err(error) = outcome {
+                    tracing::debug!(conn_id = shared.peer.conn_id, error = &error as &dyn std::error::Error, "connection ended");
+                }
+                break;
+            }
+            () = kill.cancelled() => Step::Cut,
+            () = drain.cancelled(), if !told => {
+                told = true;
+                life.go(Instant::now(), cfg.drain_grace, "shutdown")
+            }
+            () = revoked.as_mut(), if !distrusted => {
+                distrusted = true;
+                metrics.drained("revoked");
+                life.end(Instant::now(), Why::Untrusted)
+            }
+            () = timer.as_mut() => life.tick(Instant::now(), &shared),
+        };
+        match step {
+            Step::Wait => {}
+            Step::GoAway(reason) => {
+                metrics.drained(reason);
+                gauge.dec();
+                gauge = &metrics.draining;
+                gauge.inc();
+                http.as_mut().graceful_shutdown();
+            }
+            Step::End(why) => {
+                shared.end(why);
+                http.as_mut().graceful_shutdown();
+            }
+            Step::Cut => break,
+        }
+        timer.as_mut().reset(life.wake(&shared).unwrap_or_else(far));
+    }
+    gauge.dec();
+}
+
+/// An instant that does not come.
+fn far() -> Instant {
+    Instant::now() + Duration::from_secs(365 * 24 * 3600)
+}
+
+/// A number below 1 that differs between connections and processes.
+fn draw(instance: &str, conn_id: u64) -> f64 {
+    use std::hash::{DefaultHasher, Hash, Hasher};
+    let mut hasher = DefaultHasher::new();
+    (instance, conn_id).hash(&mut hasher);
+    f64::from(u32::try_from(hasher.finish() >> 32).unwrap_or_default()) / (f64::from(u32::MAX) + 1.0)
+}
+
+fn validity(peer: &Peer, clock: &dyn Clock) -> Option<Validity> {
+    let end = peer.not_after?;
+    let span = |from: dir_core::Timestamp| {
+        Duration::from_millis(u64::try_from(end.0.saturating_sub(from.0)).unwrap_or_default())
+    };
+    let left = span(clock.now());
+    Some(Validity { life: peer.not_before.map_or(left, span), left })
+}
+
+/// Connections of a plaintext listener. Nobody is authenticated: for loopback, or with explicit consent.
+pub fn plain_incoming(
+    listener: TcpListener,
+    clock: Arc<dyn Clock>,
+) -> impl Stream<Item = Conn<TcpStream>> + Send {
+    static NEXT: AtomicU64 = AtomicU64::new(1);
+    futures::stream::unfold((listener, clock), |(listener, clock)| async move {
+        loop {
+            match listener.accept().await {
+                Ok((io, addr)) => {
+                    // Small messages must not wait for each other's acknowledgements.
+                    if let Err(error) = io.set_nodelay(true) {
+                        tracing::debug!(%error, %addr, "connection lost before it was served");
+                        continue;
+                    }
+                    let peer = Arc::new(Peer {
+                        conn_id: NEXT.fetch_add(1, Ordering::Relaxed),
+                        principal: Principal::Anonymous,
+                        addr,
+                        serial: String::new(),
+                        not_before: None,
+                        not_after: None,
+                        sni: None,
+                        tls_version: String::new(),
+                        opened_at: clock.now(),
+                    });
+                    let conn = Conn { io, peer, revoked: Box::pin(std::future::pending()) };
+                    return Some((conn, (listener, clock)));
+                }
+                Err(error) => {
+                    tracing::warn!(%error, "accept failed");
+                    tokio::time::sleep(ACCEPT_PAUSE).await;
+                }
+            }
+        }
+    })
+}

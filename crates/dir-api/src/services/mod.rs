@@ -1,0 +1,8 @@
+//! The services. Handlers work on message bytes; each says how its own are read and written.
+
+pub(crate) mod admin;
+pub(crate) mod health;
+pub(crate) mod reflection;
+pub(crate) mod rpc;
+pub(crate) mod search;
+pub(crate) mod store;

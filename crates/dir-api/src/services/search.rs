@@ -1,0 +1,59 @@
+//! `agntcy.dir.search.v1.SearchService`.
+
+use super::rpc::{self, encode};
+use super::store::{cid_message, record_message};
+use crate::app::Inner;
+use crate::body::RequestBody;
+use crate::status;
+use bytes::{BufMut, Bytes, BytesMut};
+use dir_core::query::Query;
+use dir_proto::agntcy::dir::search::v1 as pb;
+use futures::stream::{self, StreamExt, TryStreamExt};
+use http::{HeaderValue, Request, Response};
+use tonic::body::Body;
+
+pub(crate) async fn cids(app: &Inner, id: HeaderValue, request: Request<RequestBody>) -> Response<Body> {
+    let engine = &app.engine;
+    rpc::server_stream(request, |message: pb::SearchCiDsRequest| {
+        let query = Query::try_from(message).map_err(status::convert)?;
+        let pages = engine.search(query).map_err(move |e| status::engine(&e, &id));
+        Ok(pages.map_ok(|cids| stream::iter(cids.into_iter().map(|cid| Ok(cid_message(&cid))))).try_flatten())
+    })
+    .await
+}
+
+pub(crate) async fn records(app: &Inner, id: HeaderValue, request: Request<RequestBody>) -> Response<Body> {
+    let engine = &app.engine;
+    let limit = app.config.max_send_msg_size;
+    rpc::server_stream(request, |message: pb::SearchRecordsRequest| {
+        let query = Query::try_from(message).map_err(status::convert)?;
+        let found = engine.search_records(query, record_message);
+        Ok(found.map(move |record| {
+            let message = record_field(&record.map_err(|e| status::engine(&e, &id))?);
+            if message.len() > limit {
+                return Err(status::send_too_large("record", message.len(), limit));
+            }
+            Ok(message)
+        }))
+    })
+    .await
+}
+
+pub(crate) async fn count(app: &Inner, id: HeaderValue, request: Request<RequestBody>) -> Response<Body> {
+    let engine = &app.engine;
+    rpc::unary(request, |message: pb::CountRecordsRequest| async move {
+        let query = Query::try_from(message).map_err(status::convert)?;
+        let total = engine.count(&query).await.map_err(|e| status::engine(&e, &id))?;
+        Ok(encode(&pb::CountRecordsResponse { total_count: u32::try_from(total).unwrap_or(u32::MAX) }))
+    })
+    .await
+}
+
+/// `SearchRecordsResponse` around a record message: field 1, length, bytes.
+fn record_field(record: &Bytes) -> Bytes {
+    let mut out = BytesMut::with_capacity(record.len() + 6);
+    out.put_u8(0x0a);
+    prost::encoding::encode_varint(record.len() as u64, &mut out);
+    out.put_slice(record);
+    out.freeze()
+}

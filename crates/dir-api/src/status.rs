@@ -1,0 +1,156 @@
+//! Every status that leaves the server is made here.
+
+use dir_core::{Class, Classified};
+use dir_engine::EngineError;
+use dir_proto::convert::ConvertError;
+use dir_proto::wire::WireError;
+use http::{HeaderMap, HeaderValue};
+use tonic::{Code, Status};
+
+/// Header and trailer with the outcome of a call.
+pub(crate) const GRPC_STATUS: &str = "grpc-status";
+/// Header and trailer with its text.
+const GRPC_MESSAGE: &str = "grpc-message";
+/// How texts of the generated codec begin.
+const GENERATED_CODEC: &str = "failed to decode Protobuf message: ";
+
+/// The code of an error class.
+pub(crate) const fn code(class: Class) -> Code {
+    match class {
+        Class::Invalid => Code::InvalidArgument,
+        Class::NotFound => Code::NotFound,
+        Class::FailedPrecondition => Code::FailedPrecondition,
+        Class::Unauthenticated => Code::Unauthenticated,
+        Class::Denied => Code::PermissionDenied,
+        Class::Exhausted => Code::ResourceExhausted,
+        Class::Unavailable => Code::Unavailable,
+        Class::Timeout => Code::DeadlineExceeded,
+        Class::Cancelled => Code::Cancelled,
+        Class::Unimplemented => Code::Unimplemented,
+        Class::Corrupt => Code::DataLoss,
+        Class::Internal => Code::Internal,
+    }
+}
+
+/// The status of a use case that failed. What must not reach the client goes to the log, under the request id.
+pub(crate) fn engine(error: &EngineError, request_id: &HeaderValue) -> Status {
+    if let Some(detail) = error.detail() {
+        let request_id = request_id.to_str().unwrap_or_default();
+        match error.class() {
+            Class::Invalid | Class::NotFound => {}
+            Class::Internal | Class::Corrupt => tracing::error!(request_id, %error, detail, "call failed"),
+            _ => tracing::warn!(request_id, %error, detail, "call failed"),
+        }
+    }
+    Status::new(code(error.class()), error.to_string())
+}
+
+/// The status of a query that has no meaning.
+pub(crate) fn convert(error: ConvertError) -> Status {
+    Status::new(code(error.class()), error.to_string())
+}
+
+/// The status of a pushed message that is no document: broken bytes are the transport's matter, a document
+/// without canonical form is a record that is not valid.
+pub(crate) fn pushed(error: &WireError) -> Status {
+    match error {
+        WireError::Malformed(_) | WireError::Utf8 => unmarshal(error),
+        _ => Status::new(code(error.class()), format!("record validation failed: [{error}]")),
+    }
+}
+
+/// Bytes that do not parse.
+pub(crate) fn unmarshal(error: &dyn std::fmt::Display) -> Status {
+    let text = error.to_string();
+    let cause = text.strip_prefix(GENERATED_CODEC).unwrap_or(&text);
+    Status::internal(format!("grpc: failed to unmarshal the received message: {cause}"))
+}
+
+/// A message above the receive limit.
+pub(crate) fn received_too_large(size: usize, limit: usize) -> Status {
+    Status::resource_exhausted(format!("grpc: received message larger than max ({size} vs. {limit})"))
+}
+
+/// An answer above the send limit; `what` is `record`, `record metadata`, ….
+pub(crate) fn send_too_large(what: &str, size: usize, limit: usize) -> Status {
+    Status::internal(format!(
+        "failed to send {what}: rpc error: code = ResourceExhausted desc = trying to send message larger than max ({size} vs. {limit})"
+    ))
+}
+
+/// A panic, or a task that vanished.
+pub(crate) fn fault() -> Status {
+    Status::internal("internal server error")
+}
+
+/// The caller's deadline has passed.
+pub(crate) fn deadline() -> Status {
+    Status::deadline_exceeded("context deadline exceeded")
+}
+
+/// A method of the API that this server does not offer.
+pub(crate) fn unimplemented(path: &str) -> Status {
+    match path {
+        "/agntcy.dir.sign.v1.SignService/Sign" => {
+            Status::unimplemented("server-side signing not implemented - use client SDK")
+        }
+        _ => Status::unimplemented(format!("{path} is not implemented by this server")),
+    }
+}
+
+/// A path that no service has.
+pub(crate) fn unknown(path: &str) -> Status {
+    let (service, method) = path.strip_prefix('/').and_then(|p| p.rsplit_once('/')).unwrap_or((path, ""));
+    Status::unimplemented(format!("unknown method {method} for service {service}"))
+}
+
+/// The code in headers or trailers; absent means that they do not end a call.
+pub(crate) fn code_of(headers: &HeaderMap) -> Option<Code> {
+    headers.get(GRPC_STATUS).map(|value| Code::from_bytes(value.as_bytes()))
+}
+
+/// The text in headers or trailers.
+pub(crate) fn message_of(headers: &HeaderMap) -> String {
+    Status::from_header_map(headers).map(|s| s.message().to_owned()).unwrap_or_default()
+}
+
+/// Gives texts of the generated codec the form that clients know.
+pub(crate) fn rename_codec_text(headers: &mut HeaderMap) {
+    let message = message_of(headers);
+    if message.starts_with(GENERATED_CODEC) {
+        headers.remove(GRPC_STATUS);
+        headers.remove(GRPC_MESSAGE);
+        headers.extend(trailers(&unmarshal(&message)));
+    }
+}
+
+/// A status as headers or trailers.
+pub(crate) fn trailers(status: &Status) -> HeaderMap {
+    let mut map = HeaderMap::with_capacity(4);
+    if status.add_header(&mut map).is_err() {
+        // Only metadata that is no header can fail; the code alone always is one.
+        map.insert(GRPC_STATUS, HeaderValue::from(status.code() as i32));
+    }
+    map
+}
+
+/// Every code by its number, spelled as the metrics spell it.
+pub(crate) const CODES: [&str; 17] = [
+    "OK",
+    "Canceled",
+    "Unknown",
+    "InvalidArgument",
+    "DeadlineExceeded",
+    "NotFound",
+    "AlreadyExists",
+    "PermissionDenied",
+    "ResourceExhausted",
+    "FailedPrecondition",
+    "Aborted",
+    "OutOfRange",
+    "Unimplemented",
+    "Internal",
+    "Unavailable",
+    "DataLoss",
+    "Unauthenticated",
+];

@@ -1,0 +1,161 @@
+//! Why a use case failed. `Display` is the text that reaches clients; the cause is for the log.
+
+use dir_core::index::IndexError;
+use dir_core::rules::RuleError;
+use dir_core::store::StoreError;
+use dir_core::{Class, Classified};
+use std::error::Error;
+use std::fmt;
+use std::time::Duration;
+
+/// What was being done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Op {
+    /// A record was pushed.
+    Push,
+    /// A record was pulled.
+    Pull,
+    /// A record's labels were looked up.
+    Lookup,
+    /// A record was deleted.
+    Delete,
+    /// Records were searched.
+    Search,
+    /// Records were counted.
+    Count,
+}
+
+impl Op {
+    /// How every text of this operation begins.
+    pub const fn prefix(self) -> &'static str {
+        match self {
+            Op::Push => "failed to push record to store",
+            Op::Pull => "failed to pull record",
+            Op::Lookup => "failed to lookup record",
+            Op::Delete => "failed to delete record",
+            Op::Search => "failed to get record CIDs",
+            Op::Count => "failed to count records",
+        }
+    }
+}
+
+/// Why a use case failed.
+#[derive(Debug)]
+pub enum EngineError {
+    /// The record breaks a rule that needs no schema; the text is the cause.
+    Rejected(String),
+    /// The record breaks the rules of its schema, or they could not be asked.
+    Rules(RuleError),
+    /// A CID was not given.
+    CidRequired,
+    /// There is no record with this CID. The text is the CID as it was sent.
+    NotFound(Op, String),
+    /// The store failed. The text is the CID.
+    Store(Op, String, StoreError),
+    /// The index failed.
+    Index(Op, IndexError),
+    /// The index did not answer within this time.
+    IndexTimeout(Op, Duration),
+    /// Stored bytes cannot be sent as a message. The text is the CID.
+    Encode(Op, String, Box<dyn Error + Send + Sync>),
+    /// A task of ours ended without an answer.
+    Fault(Op),
+}
+
+impl EngineError {
+    /// A store error about the record that was asked for as `cid`.
+    pub(crate) fn store(op: Op, cid: &impl ToString, error: StoreError) -> Self {
+        match error {
+            StoreError::NotFound(_) => EngineError::NotFound(op, cid.to_string()),
+            other => EngineError::Store(op, cid.to_string(), other),
+        }
+    }
+
+    /// The cause with everything that must not reach a client, for the log.
+    pub fn detail(&self) -> Option<String> {
+        match self {
+            EngineError::Store(_, cid, e) => Some(format!("{cid}: {}", chain(e))),
+            EngineError::Index(_, e) => Some(chain(e)),
+            EngineError::Encode(_, cid, e) => Some(format!("{cid}: {}", chain(e.as_ref()))),
+            _ => None,
+        }
+    }
+}
+
+/// An error with its causes on one line.
+fn chain(error: &(dyn Error + 'static)) -> String {
+    let mut text = error.to_string();
+    let mut next = error.source();
+    while let Some(cause) = next {
+        let cause_text = cause.to_string();
+        if !text.ends_with(&cause_text) {
+            text.push_str(": ");
+            text.push_str(&cause_text);
+        }
+        next = cause.source();
+    }
+    text
+}
+
+impl fmt::Display for EngineError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            EngineError::Rejected(cause) => write!(f, "record validation failed: [{cause}]"),
+            EngineError::Rules(e) => e.fmt(f),
+            EngineError::CidRequired => f.write_str("record cid is required"),
+            EngineError::NotFound(op, cid) => write!(f, "{}: record not found: {cid}", op.prefix()),
+            EngineError::Store(op, cid, e) => {
+                write!(f, "{}: ", op.prefix())?;
+                match e {
+                    StoreError::NotFound(_) => write!(f, "record not found: {cid}"),
+                    StoreError::BlobMissing(_) => write!(f, "record blob not found for CID {cid}"),
+                    StoreError::Corrupt(_) => write!(f, "content does not match CID {cid}"),
+                    StoreError::Unavailable { .. } => f.write_str("store unavailable"),
+                    StoreError::Timeout { .. } => f.write_str("store did not answer in time"),
+                    StoreError::BadManifest(_)
+                    | StoreError::Unsupported(_)
+                    | StoreError::TooLarge { .. }
+                    | StoreError::Layout(_) => e.fmt(f),
+                }
+            }
+            EngineError::Index(_, IndexError::Query(e)) => e.fmt(f),
+            EngineError::Index(op, _) => write!(f, "{}: index unavailable", op.prefix()),
+            EngineError::IndexTimeout(op, limit) => {
+                write!(f, "{}: no answer from the index within {limit:?}", op.prefix())
+            }
+            EngineError::Encode(op, cid, _) => {
+                write!(f, "{}: failed to unmarshal record for CID {cid}", op.prefix())
+            }
+            EngineError::Fault(op) => write!(f, "{}: internal error", op.prefix()),
+        }
+    }
+}
+
+impl Error for EngineError {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        match self {
+            EngineError::Rules(e) => Some(e),
+            EngineError::Store(_, _, e) => Some(e),
+            EngineError::Index(_, e) => Some(e),
+            EngineError::Encode(_, _, e) => Some(e.as_ref()),
+            _ => None,
+        }
+    }
+}
+
+impl Classified for EngineError {
+    fn class(&self) -> Class {
+        match self {
+            EngineError::Rejected(_) | EngineError::CidRequired => Class::Invalid,
+            EngineError::Rules(e) => e.class(),
+            EngineError::NotFound(..) => Class::NotFound,
+            // A backend that is too slow is a backend that is not there: the caller's own deadline is another.
+            EngineError::Store(_, _, StoreError::Timeout { .. }) | EngineError::IndexTimeout(..) => {
+                Class::Unavailable
+            }
+            EngineError::Store(_, _, e) => e.class(),
+            EngineError::Index(_, e) => e.class(),
+            EngineError::Encode(..) | EngineError::Fault(_) => Class::Internal,
+        }
+    }
+}

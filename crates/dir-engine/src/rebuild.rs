@@ -1,0 +1,345 @@
+//! The index from the store: a background job that never stands in the way of pulls.
+
+use crate::{Engine, EngineError, Journaled, Op, RebuildJournal};
+use dir_core::index::{Change, IndexError};
+use dir_core::json::Doc;
+use dir_core::store::{Known, StoreError, Stored, WalkMark, Walked};
+use dir_core::{Cid, Class, Classified, Timestamp};
+use futures::stream::{FuturesUnordered, Stream, StreamExt};
+use parking_lot::Mutex;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+use tokio::sync::MutexGuard;
+use tokio_util::sync::CancellationToken;
+
+/// Changes that are committed together at most.
+const BATCH_MAX: usize = 64;
+/// Longest pause between two tries.
+const PAUSE_MAX: Duration = Duration::from_secs(60);
+
+/// What an index can be used for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RebuildState {
+    /// It holds every record.
+    Ready,
+    /// It may lack records, and nobody has begun to look.
+    Pending,
+    /// It may lack records; a rebuild is running.
+    Rebuilding,
+    /// It may lack records; the last rebuild ended with an error.
+    Failed,
+}
+
+/// Progress of the last or running rebuild.
+#[derive(Debug, Clone, PartialEq)]
+pub struct RebuildStatus {
+    /// What the index can be used for.
+    pub state: RebuildState,
+    /// Live records in the index.
+    pub records: u64,
+    /// Records seen in the store.
+    pub walked: u64,
+    /// Records added to the index.
+    pub added: u64,
+    /// Records that could not be taken: unreadable, or not valid.
+    pub skipped: u64,
+    /// When it began.
+    pub started_at: Option<Timestamp>,
+    /// Mean rate, records seen per second.
+    pub records_per_second: f64,
+    /// One sentence for operators.
+    pub detail: String,
+}
+
+struct Run {
+    state: RebuildState,
+    walked: u64,
+    added: u64,
+    skipped: u64,
+    started: Option<Timestamp>,
+    ended: Option<Timestamp>,
+    detail: String,
+}
+
+pub(crate) struct Progress {
+    complete: AtomicBool,
+    run: Mutex<Run>,
+}
+
+impl Progress {
+    pub(crate) fn new(incomplete: bool) -> Self {
+        let state = if incomplete { RebuildState::Pending } else { RebuildState::Ready };
+        let detail = if incomplete { "the index was not compared with the store yet" } else { "" };
+        Self {
+            complete: AtomicBool::new(!incomplete),
+            run: Mutex::new(Run {
+                state,
+                walked: 0,
+                added: 0,
+                skipped: 0,
+                started: None,
+                ended: None,
+                detail: detail.to_owned(),
+            }),
+        }
+    }
+
+    /// Whether a record that the index does not know is not there.
+    pub(crate) fn complete(&self) -> bool {
+        self.complete.load(Ordering::Acquire)
+    }
+
+    fn begin(&self, now: Timestamp) {
+        self.complete.store(false, Ordering::Release);
+        let detail = "reading records from the store".to_owned();
+        let state = RebuildState::Rebuilding;
+        *self.run.lock() =
+            Run { state, walked: 0, added: 0, skipped: 0, started: Some(now), ended: None, detail };
+    }
+
+    fn end(&self, now: Timestamp, outcome: Result<(), &EngineError>) {
+        let mut run = self.run.lock();
+        run.ended = Some(now);
+        (run.state, run.detail) = match outcome {
+            Ok(()) => (RebuildState::Ready, String::new()),
+            Err(error) => (RebuildState::Failed, error.to_string()),
+        };
+        self.complete.store(outcome.is_ok(), Ordering::Release);
+    }
+}
+
+/// One record of the store, ready for the index; the guard keeps a delete of it away until it is committed.
+struct Found<'a> {
+    change: Change,
+    _turn: MutexGuard<'a, ()>,
+}
+
+/// How far one pass over the store came.
+enum Pass {
+    Done,
+    Again(EngineError),
+}
+
+impl Engine {
+    /// Whether [`Engine::rebuild`] has something to do: the index is new or was set aside, or an earlier rebuild
+    /// was not finished.
+    pub fn needs_rebuild(&self, journal: &dyn RebuildJournal) -> bool {
+        let unfinished = !matches!(journal.load(), Ok(Journaled::Finished));
+        unfinished || !self.0.rebuild.complete()
+    }
+
+    /// Progress of the last or running rebuild.
+    pub fn rebuild_status(&self) -> RebuildStatus {
+        let run = self.0.rebuild.run.lock();
+        let until = run.ended.unwrap_or_else(|| self.0.deps.clock.now());
+        let millis = run.started.map_or(0, |began| until.0.saturating_sub(began.0)).max(1);
+        #[allow(clippy::cast_precision_loss)] // a rate for people
+        let records_per_second = run.walked as f64 * 1000.0 / millis as f64;
+        RebuildStatus {
+            state: run.state,
+            records: self.0.deps.index.len(),
+            walked: run.walked,
+            added: run.added,
+            skipped: run.skipped,
+            started_at: run.started,
+            records_per_second,
+            detail: run.detail.clone(),
+        }
+    }
+
+    /// Walks the store and adds what the index lacks; serves everything else meanwhile. A store that does not
+    /// answer is asked again, with growing pauses, from the last mark on. Ends early when `cancel` fires; the
+    /// journal then knows where the next call goes on.
+    pub async fn rebuild(
+        &self,
+        journal: &dyn RebuildJournal,
+        cancel: &CancellationToken,
+    ) -> Result<(), EngineError> {
+        let clock = &self.0.deps.clock;
+        self.0.rebuild.begin(clock.now());
+        tracing::info!(records = self.0.deps.index.len(), "index rebuild started");
+        let outcome = cancel.run_until_cancelled(self.rebuild_to_end(journal)).await;
+        let Some(outcome) = outcome else {
+            tracing::info!("index rebuild interrupted; it goes on at the next start");
+            return Ok(());
+        };
+        self.0.rebuild.end(clock.now(), outcome.as_ref().copied());
+        let status = self.rebuild_status();
+        let (walked, added, skipped) = (status.walked, status.added, status.skipped);
+        match &outcome {
+            Ok(()) => tracing::info!(walked, added, skipped, "index rebuild finished"),
+            Err(error) => {
+                let detail = error.detail();
+                tracing::error!(walked, added, skipped, %error, detail, "index rebuild failed");
+            }
+        }
+        outcome
+    }
+
+    async fn rebuild_to_end(&self, journal: &dyn RebuildJournal) -> Result<(), EngineError> {
+        let noted = |result: std::io::Result<()>| {
+            if let Err(error) = result {
+                tracing::warn!(%error, "rebuild journal not written; a restart begins anew");
+            }
+        };
+        let mut from = match journal.load() {
+            Ok(Journaled::At(mark)) => Some(mark),
+            Ok(Journaled::Begun | Journaled::Finished) | Err(_) => None,
+        };
+        noted(journal.note(from.as_ref()));
+        let mut pause = self.0.config.rebuild_pause;
+        loop {
+            let before = from.clone();
+            let pass = self.pass(&mut from, |mark| noted(journal.note(Some(mark)))).await?;
+            let Pass::Again(error) = pass else { break };
+            if from != before {
+                pause = self.0.config.rebuild_pause;
+            }
+            let detail = error.detail();
+            tracing::warn!(%error, detail, ?pause, "index rebuild waits for the store");
+            self.0.rebuild.run.lock().detail = format!("waiting for the store: {error}");
+            tokio::time::sleep(pause).await;
+            pause = (pause * 2).min(PAUSE_MAX);
+        }
+        noted(journal.done());
+        Ok(())
+    }
+
+    /// One pass from `from` on; `from` moves with each mark whose records are committed.
+    async fn pass(&self, from: &mut Option<WalkMark>, note: impl Fn(&WalkMark)) -> Result<Pass, EngineError> {
+        let mut walk = self.0.deps.store.walk(from.clone());
+        let mut reads = FuturesUnordered::new();
+        loop {
+            let full = reads.len() >= self.0.config.rebuild_reads.max(1);
+            tokio::select! {
+                Some(found) = reads.next() => {
+                    if let Some(error) = self.take(found, &mut reads).await? {
+                        return Ok(Pass::Again(error));
+                    }
+                }
+                item = walk.next(), if !full => match item {
+                    Some(Ok(Walked::Record(stored))) => reads.push(self.find(stored)),
+                    Some(Ok(Walked::Other { .. })) => {}
+                    Some(Ok(Walked::Mark(mark))) => {
+                        if let Some(error) = self.finish(&mut reads).await? {
+                            return Ok(Pass::Again(error));
+                        }
+                        note(&mark);
+                        *from = Some(mark);
+                    }
+                    Some(Err(error)) if error.class().is_transient() => {
+                        return Ok(Pass::Again(EngineError::Store(Op::Search, String::new(), error)));
+                    }
+                    Some(Err(error)) => {
+                        return Err(EngineError::Store(Op::Search, String::new(), error));
+                    }
+                    None => return Ok(match self.finish(&mut reads).await? {
+                        Some(error) => Pass::Again(error),
+                        None => Pass::Done,
+                    }),
+                },
+            }
+        }
+    }
+
+    /// Waits for every read under way and commits it.
+    async fn finish<'a, F>(
+        &'a self,
+        reads: &mut FuturesUnordered<F>,
+    ) -> Result<Option<EngineError>, EngineError>
+    where
+        F: Future<Output = Result<Option<Found<'a>>, EngineError>>,
+    {
+        while let Some(found) = reads.next().await {
+            if let Some(error) = self.take(found, reads).await? {
+                return Ok(Some(error));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Commits one finished read together with every other that is finished too. Answers an error after which
+    /// another try makes sense.
+    async fn take<'a, F>(
+        &'a self,
+        first: Result<Option<Found<'a>>, EngineError>,
+        reads: &mut FuturesUnordered<F>,
+    ) -> Result<Option<EngineError>, EngineError>
+    where
+        F: Future<Output = Result<Option<Found<'a>>, EngineError>>,
+    {
+        let mut batch = Vec::new();
+        let mut walked = 0;
+        let mut failed = None;
+        let mut next = Some(first);
+        while let Some(found) = next {
+            match found {
+                Ok(found) => {
+                    walked += 1;
+                    batch.extend(found);
+                }
+                Err(error) => failed = Some(error),
+            }
+            next = if batch.len() < BATCH_MAX { ready(reads).await } else { None };
+        }
+        let changes: Vec<Change> = batch.iter().map(|found| found.change.clone()).collect();
+        let mut added = 0;
+        if !changes.is_empty() {
+            let applied = self.0.deps.index.apply(changes).await;
+            let applied = applied.map_err(|e: IndexError| EngineError::Index(Op::Search, e))?;
+            added = applied.iter().filter(|a| a.changed).count() as u64;
+        }
+        drop(batch);
+        let mut run = self.0.rebuild.run.lock();
+        run.walked += walked;
+        run.added += added;
+        Ok(failed)
+    }
+
+    /// What the index needs to know of a record in the store; `None` when it knows it, or when the record cannot
+    /// be taken.
+    async fn find(&self, stored: Stored) -> Result<Option<Found<'_>>, EngineError> {
+        let cid = stored.cid;
+        let turn = self.0.stripes.lock(&cid).await;
+        if self.0.deps.index.contains(&cid) {
+            return Ok(None);
+        }
+        let record = match self.0.deps.store.get(&cid, Known::Unknown).await {
+            Ok(record) => record,
+            // Deleted since the walk saw it.
+            Err(StoreError::NotFound(_)) => return Ok(None),
+            Err(error) if matches!(error.class(), Class::Unavailable | Class::Timeout) => {
+                return Err(EngineError::Store(Op::Search, cid.to_string(), error));
+            }
+            Err(error) => return Ok(self.skip(&cid, &error.to_string())),
+        };
+        let facts = Doc::parse(record.bytes())
+            .map_err(|e| e.to_string())
+            .and_then(|doc| self.0.deps.rules.facts(&doc).map_err(|e| e.to_string()));
+        match facts {
+            Ok(facts) => {
+                let at = stored.created.unwrap_or_else(|| self.0.deps.clock.now());
+                let change = Change::Put { cid, facts: Arc::new(facts), at, event: None };
+                Ok(Some(Found { change, _turn: turn }))
+            }
+            Err(why) => Ok(self.skip(&cid, &why)),
+        }
+    }
+
+    fn skip<T>(&self, cid: &Cid, why: &str) -> Option<T> {
+        tracing::warn!(%cid, why, "record left out of the index");
+        self.0.stats.rebuild_skipped.inc();
+        self.0.rebuild.run.lock().skipped += 1;
+        None
+    }
+}
+
+/// The next item that is there already.
+async fn ready<S: Stream + Unpin>(stream: &mut S) -> Option<S::Item> {
+    std::future::poll_fn(|cx| match stream.poll_next_unpin(cx) {
+        std::task::Poll::Ready(item) => std::task::Poll::Ready(item),
+        std::task::Poll::Pending => std::task::Poll::Ready(None),
+    })
+    .await
+}

@@ -1,0 +1,37 @@
+//! Counters that others export. Plain atomics: nothing on a call path takes a lock for them.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// A counter that only rises.
+#[derive(Debug, Default)]
+pub struct Counter(AtomicU64);
+
+impl Counter {
+    /// The count.
+    pub fn get(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn inc(&self) {
+        self.0.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+/// What happened since the start.
+#[derive(Debug, Default)]
+pub struct Stats {
+    /// Pulls answered from memory.
+    pub cache_hits: Counter,
+    /// Pulls that went to the store.
+    pub cache_misses: Counter,
+    /// Records whose stored bytes did not hash to their CID.
+    pub corrupt: Counter,
+    /// Search results that could not be read.
+    pub search_skipped: Counter,
+    /// Index changes that failed after the store took the record, and were queued.
+    pub repairs: Counter,
+    /// Records that a rebuild could not take.
+    pub rebuild_skipped: Counter,
+    /// Events that a slow listener lost.
+    pub events_dropped: Counter,
+}
