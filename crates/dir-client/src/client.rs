@@ -9,6 +9,7 @@ use crate::security::Security;
 use crate::watch::Faults;
 use bytes::Bytes;
 use dir_core::Clock;
+use dir_core::identity::IdentityReport;
 use futures::Stream;
 use http::Uri;
 use http::uri::PathAndQuery;
@@ -40,6 +41,7 @@ pub struct Client {
 
 struct Inner {
     channel: Channel,
+    dialer: Dialer,
     target: Target,
     faults: Faults,
     call_timeout: Option<Duration>,
@@ -60,10 +62,11 @@ impl Client {
         let faults = Faults::default();
         let endpoint = endpoint(&config, &target, security.is_tls())?;
         let dialer = Dialer::new(target.clone(), security, config.connect_timeout, faults.clone());
-        let channel = endpoint.connect_with_connector_lazy(dialer);
+        let channel = endpoint.connect_with_connector_lazy(dialer.clone());
         Ok(Self {
             inner: Arc::new(Inner {
                 channel,
+                dialer,
                 target,
                 faults,
                 call_timeout: config.call_timeout,
@@ -75,6 +78,11 @@ impl Client {
     /// The server, and who named it: `localhost:8888 (from --server-addr)`.
     pub fn target(&self) -> String {
         self.inner.target.to_string()
+    }
+
+    /// What this process knows of its own identity; `None` unless the auth mode is x509.
+    pub fn identity(&self) -> Option<IdentityReport> {
+        self.inner.dialer.report()
     }
 
     /// The server alone: `localhost:8888`.

@@ -5,6 +5,7 @@ use crate::config::Source;
 use crate::error::{ClientError, Kind};
 use crate::security::Security;
 use crate::watch::{Faults, Watched};
+use dir_core::identity::IdentityReport;
 use http::Uri;
 use hyper_util::rt::TokioIo;
 use std::future::Future;
@@ -22,6 +23,21 @@ use tokio::net::{TcpStream, UnixStream};
 pub(crate) trait Io: AsyncRead + AsyncWrite + Send + Unpin {}
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> Io for T {}
 pub(crate) type BoxIo = Box<dyn Io>;
+
+/// A fresh connection, before anything is said on it.
+pub(crate) enum RawIo {
+    Tcp(TcpStream),
+    Unix(UnixStream),
+}
+
+impl RawIo {
+    pub(crate) fn boxed(self) -> BoxIo {
+        match self {
+            RawIo::Tcp(stream) => Box::new(stream),
+            RawIo::Unix(stream) => Box::new(stream),
+        }
+    }
+}
 
 /// The target of a client as errors name it: `localhost:8888 (from --server-addr)`.
 #[derive(Debug, Clone)]
@@ -50,6 +66,11 @@ struct Inner {
 }
 
 impl Dialer {
+    /// What this process knows of its own identity, where it has one.
+    pub(crate) fn report(&self) -> Option<IdentityReport> {
+        self.inner.security.report()
+    }
+
     pub(crate) fn new(target: Target, security: Security, timeout: Duration, faults: Faults) -> Self {
         Self { inner: Arc::new(Inner { target, security, timeout, faults }) }
     }
@@ -57,8 +78,7 @@ impl Dialer {
 
 impl Inner {
     async fn dial(&self) -> Result<Watched, ClientError> {
-        self.faults.clear();
-        match tokio::time::timeout(self.timeout, self.connect()).await {
+        match tokio::time::timeout(self.timeout, self.connect_over_rotation()).await {
             Ok(done) => done,
             Err(_elapsed) => Err(self.failed(
                 Kind::Timeout,
@@ -68,13 +88,25 @@ impl Inner {
         }
     }
 
+    /// A handshake during which our credentials changed may fail for that reason alone: it is made once more.
+    async fn connect_over_rotation(&self) -> Result<Watched, ClientError> {
+        let before = self.security.generation();
+        match self.connect().await {
+            Err(error) if self.security.generation() != before => {
+                tracing::debug!(%error, "the identity changed during the handshake, trying once more");
+                self.connect().await
+            }
+            done => done,
+        }
+    }
+
     async fn connect(&self) -> Result<Watched, ClientError> {
-        let raw: BoxIo = match &self.target.address.endpoint {
-            Endpoint::Tcp { host, port } => Box::new(self.connect_tcp(host, *port).await?),
-            Endpoint::Unix(path) => Box::new(self.connect_unix(path).await?),
+        let raw = match &self.target.address.endpoint {
+            Endpoint::Tcp { host, port } => RawIo::Tcp(self.connect_tcp(host, *port).await?),
+            Endpoint::Unix(path) => RawIo::Unix(self.connect_unix(path).await?),
         };
         let what = self.what();
-        let io = self.security.secure(raw, &self.target.address, &what).await?;
+        let io = self.security.secure(raw, &what).await?;
         Ok(Watched::new(io, !self.security.is_tls(), self.faults.clone(), what))
     }
 

@@ -15,6 +15,7 @@ mod exchange;
 mod node;
 mod search;
 mod security;
+mod spiffe;
 mod status;
 mod store;
 mod tls;

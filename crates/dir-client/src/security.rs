@@ -2,9 +2,11 @@
 
 use crate::address::{Address, Scheme};
 use crate::config::{AuthMode, ClientConfig};
-use crate::dial::BoxIo;
+use crate::dial::{BoxIo, RawIo};
 use crate::error::{ClientError, Kind};
+use crate::spiffe::Spiffe;
 use dir_core::Clock;
+use dir_core::identity::IdentityReport;
 use rustls::pki_types::ServerName;
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -14,25 +16,29 @@ use tokio_rustls::TlsConnector;
 pub(crate) enum Security {
     Plain,
     Files(Arc<rustls::ClientConfig>, ServerName<'static>),
+    /// With the name to ask for.
+    Spiffe(Spiffe, String),
 }
 
 impl Security {
-    /// The security that the auth mode asks for, if the scheme of the address agrees. Waits for an SVID where one is needed.
-    #[allow(clippy::unused_async)] // waits once SVIDs come in
+    /// The security that the auth mode asks for, if the scheme of the address agrees. Waits for an SVID where one is
+    /// needed.
     pub(crate) async fn obtain(
         config: &ClientConfig,
         address: &Address,
-        _clock: Arc<dyn Clock>,
+        clock: Arc<dyn Clock>,
     ) -> Result<Self, ClientError> {
         check_scheme(config, address)?;
         match config.auth_mode {
             AuthMode::Insecure => Ok(Security::Plain),
             AuthMode::Tls => {
-                let name = server_name(config, address, false)?;
+                let name = parsed(&server_name(config, address, false))?;
                 Ok(Security::Files(Arc::new(crate::tls::from_files(&config.tls)?), name))
             }
             AuthMode::X509 => {
-                Err(ClientError::new(Kind::Config, "auth mode x509", "no identity was obtained", ""))
+                let name = server_name(config, address, true);
+                parsed(&name)?;
+                Ok(Security::Spiffe(Spiffe::obtain(config, clock).await?, name))
             }
         }
     }
@@ -41,16 +47,28 @@ impl Security {
         !matches!(self, Security::Plain)
     }
 
-    pub(crate) async fn secure(
-        &self,
-        io: BoxIo,
-        _address: &Address,
-        what: &str,
-    ) -> Result<BoxIo, ClientError> {
+    /// What this process knows of its own identity, where it has one.
+    pub(crate) fn report(&self) -> Option<IdentityReport> {
         match self {
-            Security::Plain => Ok(io),
+            Security::Spiffe(spiffe, _) => spiffe.report(),
+            Security::Plain | Security::Files(..) => None,
+        }
+    }
+
+    /// Changes with every new SVID or bundle.
+    pub(crate) fn generation(&self) -> u64 {
+        match self {
+            Security::Spiffe(spiffe, _) => spiffe.generation(),
+            Security::Plain | Security::Files(..) => 0,
+        }
+    }
+
+    pub(crate) async fn secure(&self, io: RawIo, what: &str) -> Result<BoxIo, ClientError> {
+        match self {
+            Security::Plain => Ok(io.boxed()),
+            Security::Spiffe(spiffe, name) => spiffe.secure(io, name, what).await,
             Security::Files(config, name) => {
-                match TlsConnector::from(Arc::clone(config)).connect(name.clone(), io).await {
+                match TlsConnector::from(Arc::clone(config)).connect(name.clone(), io.boxed()).await {
                     Ok(stream) => Ok(Box::new(stream)),
                     Err(error) => Err(handshake_failed(what, &error)),
                 }
@@ -78,27 +96,22 @@ fn check_scheme(config: &ClientConfig, address: &Address) -> Result<(), ClientEr
 
 /// The name that is asked for (SNI): the configured one, else the host of the address, else `localhost`. IP addresses
 /// send no name; where servers are checked by identity and not by name, loopback addresses are called `localhost`.
-pub(crate) fn server_name(
-    config: &ClientConfig,
-    address: &Address,
-    by_identity: bool,
-) -> Result<ServerName<'static>, ClientError> {
+fn server_name(config: &ClientConfig, address: &Address, by_identity: bool) -> String {
     let named = config.server_name.as_deref().filter(|n| !n.is_empty());
-    let name = match (named, address.host()) {
+    let is_loopback = |host: &str| host.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback());
+    match (named, address.host()) {
         (Some(name), _) => name,
         (None, None) => "localhost",
-        (None, Some(host)) if by_identity && host.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback()) => {
-            "localhost"
-        }
+        (None, Some(host)) if by_identity && is_loopback(host) => "localhost",
         (None, Some(host)) => host,
-    };
+    }
+    .to_owned()
+}
+
+fn parsed(name: &str) -> Result<ServerName<'static>, ClientError> {
     ServerName::try_from(name.to_owned()).map_err(|e| {
-        ClientError::new(
-            Kind::Config,
-            format!("server name {name:?}"),
-            e.to_string(),
-            "name a DNS name with --tls-server-name",
-        )
+        let next = "name a DNS name with --tls-server-name";
+        ClientError::new(Kind::Config, format!("server name {name:?}"), e.to_string(), next)
     })
 }
 

@@ -13,7 +13,8 @@ const RATE_LIMIT: &str = "rate limit";
 /// Whether the connection broke under the call (as opposed to a server that answered, or one that was never reached),
 /// or the server asked to come back: the cases in which the same call may work on another connection.
 pub(crate) fn is_break(status: &Status, faults: &Faults) -> bool {
-    if faults.get().is_some() || dial_error(status).is_some() {
+    let hopeless = faults.get().is_some_and(|fault| fault.kind() != Kind::Disconnected);
+    if hopeless || dial_error(status).is_some() {
         return false;
     }
     status.source().is_some() || (status.code() == Code::Unavailable && !status.message().contains(NOT_GRPC))

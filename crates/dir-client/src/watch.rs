@@ -31,7 +31,10 @@ impl Faults {
 pub(crate) struct Watched {
     io: BoxIo,
     plain: bool,
+    /// Nothing was read yet.
     fresh: bool,
+    /// A write failed, and what the other end said before is still to be read.
+    write_error: Option<io::Error>,
     faults: Faults,
     what: String,
 }
@@ -41,7 +44,7 @@ const TLS_ALERT: [u8; 2] = [21, 3];
 
 impl Watched {
     pub(crate) fn new(io: BoxIo, plain: bool, faults: Faults, what: String) -> Self {
-        Self { io, plain, fresh: true, faults, what }
+        Self { io, plain, fresh: true, write_error: None, faults, what }
     }
 
     fn fault(&self, kind: Kind, cause: String, next: &str) -> io::Error {
@@ -67,7 +70,65 @@ impl Watched {
                 "check the port: this is not the gRPC port of a server",
             ));
         }
+        // The server speaks: what earlier connections noticed is over. Not earlier, or a connection that is made
+        // again in the background would hide why the one before failed.
+        self.faults.clear();
         Ok(())
+    }
+}
+
+impl Watched {
+    /// What the end of a connection means on which nothing was ever read.
+    fn closed_unread(&self) {
+        let (cause, next) = if self.plain {
+            ("the server closed the connection without a word", "it may expect TLS: --auth-mode x509 or tls")
+        } else {
+            (
+                "the server closed the connection right after the TLS handshake",
+                "it may have refused this client's certificate: look into the server's log",
+            )
+        };
+        self.faults.set(ClientError::new(Kind::Disconnected, self.what.clone(), cause, next));
+    }
+
+    /// A write failed. When nothing was read yet, the reason may lie unread: an alert, then the end. The failure is
+    /// told once that is read; a connection that cannot be written to is over, so the read ends too.
+    fn write_failed<T>(&mut self, cx: &mut Context<'_>, error: io::Error) -> Poll<io::Result<T>> {
+        if !self.fresh {
+            return Poll::Ready(Err(error));
+        }
+        let mut space = [0_u8; 64];
+        let mut buf = ReadBuf::new(&mut space);
+        let Poll::Ready(read) = Pin::new(&mut self.io).poll_read(cx, &mut buf) else {
+            self.write_error = Some(error);
+            return Poll::Pending;
+        };
+        self.fresh = false;
+        Poll::Ready(Err(self.noticed(true, read, buf.filled()).err().unwrap_or(error)))
+    }
+
+    /// Looks at what a read brought.
+    fn noticed(&self, fresh: bool, read: io::Result<()>, bytes: &[u8]) -> io::Result<()> {
+        if let Err(error) = read {
+            if let Some(tls) = crate::tls::within(&error) {
+                return Err(self.tls_fault(tls));
+            }
+            if fresh {
+                self.closed_unread();
+            }
+            return Err(error);
+        }
+        match (fresh, bytes) {
+            (true, []) => self.closed_unread(),
+            (true, _) => self.first_bytes(bytes)?,
+            (false, _) => {}
+        }
+        Ok(())
+    }
+
+    fn tls_fault(&self, tls: &rustls::Error) -> io::Error {
+        let (kind, cause, next) = crate::tls::explain(tls);
+        self.fault(kind, cause, next)
     }
 }
 
@@ -80,27 +141,29 @@ impl AsyncRead for Watched {
         let before = buf.filled().len();
         let read = std::task::ready!(Pin::new(&mut self.io).poll_read(cx, buf));
         let fresh = std::mem::replace(&mut self.fresh, false);
-        Poll::Ready(match read {
-            Ok(()) if fresh && buf.filled().len() > before => self.first_bytes(&buf.filled()[before..]),
-            Ok(()) => Ok(()),
-            Err(error) => Err(match crate::tls::within(&error) {
-                Some(tls) => {
-                    let (kind, cause, next) = crate::tls::explain(tls);
-                    self.fault(kind, cause, next)
-                }
-                None => error,
-            }),
-        })
+        Poll::Ready(self.noticed(fresh, read, &buf.filled()[before..]))
     }
 }
 
 impl AsyncWrite for Watched {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.io).poll_write(cx, buf)
+        if let Some(error) = self.write_error.take() {
+            return self.write_failed(cx, error);
+        }
+        match std::task::ready!(Pin::new(&mut self.io).poll_write(cx, buf)) {
+            Ok(count) => Poll::Ready(Ok(count)),
+            Err(error) => self.write_failed(cx, error),
+        }
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.io).poll_flush(cx)
+        if let Some(error) = self.write_error.take() {
+            return self.write_failed(cx, error);
+        }
+        match std::task::ready!(Pin::new(&mut self.io).poll_flush(cx)) {
+            Ok(()) => Poll::Ready(Ok(())),
+            Err(error) => self.write_failed(cx, error),
+        }
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -112,7 +175,13 @@ impl AsyncWrite for Watched {
         cx: &mut Context<'_>,
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.io).poll_write_vectored(cx, bufs)
+        if let Some(error) = self.write_error.take() {
+            return self.write_failed(cx, error);
+        }
+        match std::task::ready!(Pin::new(&mut self.io).poll_write_vectored(cx, bufs)) {
+            Ok(count) => Poll::Ready(Ok(count)),
+            Err(error) => self.write_failed(cx, error),
+        }
     }
 
     fn is_write_vectored(&self) -> bool {

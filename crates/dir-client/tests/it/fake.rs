@@ -8,10 +8,12 @@ use std::convert::Infallible;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 use tonic::codec::{Codec, DecodeBuf, Decoder, EncodeBuf, Encoder};
 use tonic::server::NamedService;
+use tonic::transport::server::Connected;
 use tonic::{Request, Response, Status, Streaming};
 
 #[derive(Debug, Clone, Copy, Default)]
@@ -147,9 +149,20 @@ impl Fake {
     pub(crate) async fn start(script: impl Fn(usize, usize, &Bytes) -> Say + Send + Sync + 'static) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap().to_string();
+        Self::over(address, tokio_stream::wrappers::TcpListenerStream::new(listener), script)
+    }
+
+    /// Serves connections that somebody else accepts.
+    pub(crate) fn over<I>(
+        address: String,
+        incoming: impl Stream<Item = std::io::Result<I>> + Send + 'static,
+        script: impl Fn(usize, usize, &Bytes) -> Say + Send + Sync + 'static,
+    ) -> Self
+    where
+        I: AsyncRead + AsyncWrite + Connected + Unpin + Send + 'static,
+    {
         let seen = Seen::default();
         let service = Service { script: Arc::new(script), seen: Arc::clone(&seen), streams: Arc::default() };
-        let incoming = tokio_stream::wrappers::TcpListenerStream::new(listener);
         let server = tonic::transport::Server::builder().add_service(service).serve_with_incoming(incoming);
         let task = tokio::spawn(async move { server.await.unwrap() });
         Self { address, seen, task }

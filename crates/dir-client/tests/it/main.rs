@@ -5,3 +5,4 @@
 mod exchange;
 mod fake;
 mod faults;
+mod spiffe;

@@ -1,0 +1,132 @@
+//! mTLS with an SVID: waiting for it, and what its failures mean.
+
+use crate::config::{ClientConfig, ExpectedServer};
+use crate::dial::{BoxIo, RawIo};
+use crate::error::{ClientError, Kind};
+use dir_core::Clock;
+use dir_core::identity::{IdentityReport, IdentityStatus};
+use dir_identity::{
+    ConnectError, Connector, Identity, IdentityError, Refusal, RefuseReason, ServerCheck, StartupWait,
+    WorkloadConfig,
+};
+use std::sync::Arc;
+use std::time::Duration;
+
+/// First and longest pause between two attempts to get an SVID; shorter than a server's, since somebody waits.
+const FIRST_PAUSE: Duration = Duration::from_millis(100);
+const LONGEST_PAUSE: Duration = Duration::from_secs(2);
+
+/// An identity, kept up to date in the background, and the connector that uses it.
+pub(crate) struct Spiffe {
+    identity: Identity,
+    connector: Connector,
+    expected: ExpectedServer,
+}
+
+impl Spiffe {
+    /// Waits for the first SVID, within the bound.
+    pub(crate) async fn obtain(config: &ClientConfig, clock: Arc<dyn Clock>) -> Result<Self, ClientError> {
+        let socket = config.spiffe_socket.as_deref().filter(|s| !s.is_empty()).ok_or_else(|| {
+            let next = "name it with --spiffe-socket-path, DIRECTORY_CLIENT_SPIFFE_SOCKET_PATH or \
+                        SPIFFE_ENDPOINT_SOCKET";
+            ClientError::new(Kind::Config, "auth mode x509", "no Workload API socket is named", next)
+        })?;
+        let workload = WorkloadConfig {
+            socket: socket.to_owned(),
+            startup_wait: StartupWait {
+                initial: FIRST_PAUSE,
+                max: LONGEST_PAUSE,
+                total: config.identity_timeout,
+            },
+            ..WorkloadConfig::default()
+        };
+        let obtained = Identity::obtain(workload, clock, &prometheus::Registry::new()).await;
+        let identity = obtained.map_err(|e| not_obtained(socket, config.identity_timeout, &e))?;
+        let check = match &config.expected_server {
+            ExpectedServer::OwnTrustDomain => ServerCheck::TrustDomains(Vec::new()),
+            ExpectedServer::TrustDomain(domain) => ServerCheck::TrustDomains(vec![domain.clone()]),
+            ExpectedServer::Id(id) => ServerCheck::Exact(id.clone()),
+        };
+        let connector = Connector::new(identity.clone(), check);
+        Ok(Self { identity, connector, expected: config.expected_server.clone() })
+    }
+
+    /// What this process knows of its own identity.
+    pub(crate) fn report(&self) -> Option<IdentityReport> {
+        self.identity.report()
+    }
+
+    /// Number of the present snapshot.
+    pub(crate) fn generation(&self) -> u64 {
+        self.identity.snapshot().generation()
+    }
+
+    /// A handshake with the credentials of this moment.
+    pub(crate) async fn secure(
+        &self,
+        io: RawIo,
+        server_name: &str,
+        what: &str,
+    ) -> Result<BoxIo, ClientError> {
+        let RawIo::Tcp(stream) = io else {
+            let next = "name the server's TCP address, or use --auth-mode insecure on its unix socket";
+            return Err(ClientError::new(Kind::Config, what, "auth mode x509 goes over TCP", next));
+        };
+        match self.connector.connect(stream, server_name).await {
+            Ok(stream) => Ok(Box::new(stream)),
+            Err(error) => Err(self.explain(what, &error)),
+        }
+    }
+
+    fn explain(&self, what: &str, error: &ConnectError) -> ClientError {
+        let text = error.to_string();
+        let failed = |kind, next: &str| ClientError::new(kind, what, text.clone(), next);
+        match error {
+            ConnectError::OwnSvidInvalid | ConnectError::Identity(_) => failed(Kind::NoSvid, ""),
+            ConnectError::ServerName(_) => failed(Kind::Config, "name a DNS name with --tls-server-name"),
+            ConnectError::NotSpiffe { .. } => failed(Kind::NoUriSan, ""),
+            ConnectError::Alpn { .. } => failed(
+                Kind::Protocol,
+                "a proxy probably answers instead of the server: check its SSL passthrough and that it routes this \
+                 name",
+            ),
+            ConnectError::Rejected(_) => failed(Kind::TlsRefused, ""),
+            ConnectError::Refused(refusal) => {
+                let (kind, next) = self.refused(refusal);
+                failed(kind, next)
+            }
+            ConnectError::Io(error) => crate::security::handshake_failed(what, error),
+        }
+    }
+
+    fn refused(&self, refusal: &Refusal) -> (Kind, &'static str) {
+        match refusal.reason {
+            RefuseReason::UnknownTrustDomain => (
+                Kind::WrongTrustDomain,
+                "the Workload API hands out no bundle for it: federate with that trust domain, or check the address",
+            ),
+            RefuseReason::UnexpectedId if matches!(self.expected, ExpectedServer::Id(_)) => {
+                (Kind::WrongIdentity, "")
+            }
+            RefuseReason::UnexpectedId => (Kind::WrongTrustDomain, ""),
+            RefuseReason::NoUriSan | RefuseReason::MultipleUriSan => (Kind::NoUriSan, ""),
+            RefuseReason::Expired | RefuseReason::NotYetValid => (
+                Kind::TlsUntrusted,
+                "compare the clocks of client and server, and check that the server's SVID is being renewed",
+            ),
+            _ => (Kind::TlsUntrusted, ""),
+        }
+    }
+}
+
+fn not_obtained(socket: &str, bound: Duration, error: &IdentityError) -> ClientError {
+    let what = format!("get an SVID from {socket}");
+    match error {
+        IdentityError::Endpoint(e) => ClientError::new(Kind::Config, what, e.to_string(), ""),
+        IdentityError::NoSvid { reason, .. } => {
+            let cause = format!("none within {}: {reason}", crate::seconds(bound));
+            ClientError::new(Kind::NoSvid, what, cause, "")
+        }
+        IdentityError::Tls(e) => ClientError::new(Kind::Internal, what, e.clone(), ""),
+    }
+}
