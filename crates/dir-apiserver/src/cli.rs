@@ -131,20 +131,22 @@ fn assignment(text: &str) -> Result<(String, String), String> {
 }
 
 /// What `--dev` stands for.
-const DEV: [(&str, &str); 6] = [
+const DEV: [(&str, &str); 7] = [
     ("listen_address", "127.0.0.1:8888"),
     ("metrics.address", "127.0.0.1:9090"),
     ("authn.enabled", "false"),
     ("authz.enabled", "false"),
     ("store.provider", "memory"),
     ("database.type", "memory"),
+    ("shutdown.lb_wait", "0s"),
 ];
 /// What `--embedded-identity` stands for.
-const EMBEDDED: [(&str, &str); 4] = [
+const EMBEDDED: [(&str, &str); 5] = [
     ("dev_identity.enabled", "true"),
     ("authn.enabled", "true"),
     ("authn.mode", "x509"),
     ("authn.socket_path", ""),
+    ("shutdown.lb_wait", "0s"),
 ];
 
 impl Settings {

@@ -1,12 +1,17 @@
 //! Signals: the first SIGTERM, SIGINT or SIGQUIT asks for a drain, the second ends the process at once with
 //! status 1, SIGHUP asks for a reload.
 
+use std::time::Duration;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 /// Exit status of a process that was asked to stop twice.
 pub const SECOND_SIGNAL_STATUS: i32 = 1;
+
+/// Wrappers (`timeout`, shells, terminals) deliver one request twice: what follows the first this soon is no second.
+pub const SAME_REQUEST: Duration = Duration::from_millis(250);
 
 /// What the process was asked for from outside.
 #[derive(Debug, Clone)]
@@ -25,6 +30,7 @@ impl Signals {
         let stop = CancellationToken::new();
         let asked = stop.clone();
         tokio::spawn(async move {
+            let mut first = None;
             loop {
                 let name = tokio::select! {
                     Some(()) = term.recv() => "SIGTERM",
@@ -32,11 +38,15 @@ impl Signals {
                     Some(()) = quit.recv() => "SIGQUIT",
                     else => return,
                 };
-                if asked.is_cancelled() {
+                if let Some(at) = first {
+                    if Instant::now().duration_since(at) < SAME_REQUEST {
+                        continue;
+                    }
                     tracing::warn!(signal = name, "second signal: stopping at once");
                     std::process::exit(SECOND_SIGNAL_STATUS);
                 }
                 tracing::info!(signal = name, "stopping; a second signal stops at once");
+                first = Some(Instant::now());
                 asked.cancel();
             }
         });

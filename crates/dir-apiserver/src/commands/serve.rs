@@ -9,5 +9,5 @@ pub(crate) fn run(loaded: &Loaded) -> anyhow::Result<Status> {
         let text = format!("the configuration cannot be served:\n{}", errors.join("\n"));
         return Err(Failure::new(Status::Config, text).into());
     }
-    Ok(Status::Ok)
+    crate::node::run(loaded)
 }

@@ -58,6 +58,8 @@ pub struct Loaded {
     pub problems: Vec<Problem>,
     /// The file that was read, if any.
     pub file: Option<PathBuf>,
+    /// Home directory of the user, for places that have no key.
+    pub home: String,
 }
 
 impl Loaded {
@@ -101,7 +103,7 @@ pub fn load(inputs: &Inputs, profile: Option<Profile>) -> Loaded {
     let (_, standard, _) = read(&Layers::default(), &inputs.home);
     problems.append(&mut unread);
     problems.append(&mut idle_keys(&keys, &entries, &standard));
-    let mut loaded = Loaded { config, entries, problems: Vec::new(), file };
+    let mut loaded = Loaded { config, entries, problems: Vec::new(), file, home: inputs.home.clone() };
     problems.append(&mut validate::check(&loaded));
     if profile.unwrap_or(loaded.config.profile) == Profile::Production {
         problems.append(&mut production::check(&loaded, &keys));

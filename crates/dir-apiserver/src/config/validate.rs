@@ -143,8 +143,6 @@ fn connection(loaded: &Loaded, found: &mut Vec<Problem>) {
         ("connection.connection_timeout", c.connection_timeout),
         ("connection.keepalive.time", c.keepalive.time),
         ("connection.keepalive.timeout", c.keepalive.timeout),
-        ("connection.keepalive.max_connection_idle", c.keepalive.max_connection_idle),
-        ("connection.keepalive.max_connection_age", c.keepalive.max_connection_age),
         ("limits.handshake_timeout", limits.handshake_timeout),
         ("limits.first_request_timeout", limits.first_request_timeout),
         ("limits.stalled_timeout", limits.stalled_timeout),

@@ -88,15 +88,15 @@ section! {
     /// Who may call what.
     Authz {
         /// Whether calls are checked against a policy.
-        enabled: bool = "false",
+        enabled: bool = "false" [Absent],
         /// The policy.
-        enforcer_policy_file_path: PathBuf = "/etc/agntcy/dir/authz_policies.csv" [Reload],
+        enforcer_policy_file_path: PathBuf = "/etc/agntcy/dir/authz_policies.csv" [Inert, Reload],
         /// How the method column of a CSV policy is matched.
-        method_matching: MethodMatching = "strict",
+        method_matching: MethodMatching = "strict" [Inert],
         /// What a policy line about an unknown method is.
-        unknown_method: Reaction = "error",
+        unknown_method: Reaction = "error" [Inert],
         /// `false` is shadow mode: decide and log, let everything through.
-        enforce: bool = "true",
+        enforce: bool = "true" [Inert],
     }
 }
 
@@ -107,7 +107,7 @@ section! {
         enabled: bool = "false",
         /// Trust domain of those SVIDs.
         trust_domain: String = "dev.directory.internal",
-        /// The socket. Empty: `workload-api.sock` in `state_dir`.
+        /// The socket. Empty: `workload.sock` in `state_dir`.
         socket_path: PathBuf = "",
         /// Lifetime of an SVID.
         svid_ttl: Duration = "1h",

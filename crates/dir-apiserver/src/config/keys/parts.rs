@@ -33,13 +33,13 @@ section! {
     /// The audit log: one JSON line a call.
     Audit {
         /// Where lines go.
-        output: AuditOutput = "stdout",
+        output: AuditOutput = "stdout" [Inert],
         /// The file, for `file`.
-        path: PathBuf = "",
+        path: PathBuf = "" [Inert],
         /// Lines that may wait.
-        queue: usize = "8192",
+        queue: usize = "8192" [Inert],
         /// What happens beyond.
-        when_full: OnFull = "drop",
+        when_full: OnFull = "drop" [Inert],
     }
 }
 
@@ -49,9 +49,9 @@ section! {
         /// Events that may wait for one listener.
         subscriber_buffer_size: usize = "100",
         /// Log listeners that fall behind.
-        log_slow_consumers: bool = "true",
+        log_slow_consumers: bool = "true" [Inert],
         /// Log every event.
-        log_published_events: bool = "false",
+        log_published_events: bool = "false" [Inert],
     }
 }
 

@@ -49,9 +49,9 @@ section! {
 section! {
     /// Idle time, age and pings of a connection.
     Keepalive {
-        /// A connection without a stream is closed after this.
+        /// A connection without a stream is closed after this; 0 never.
         max_connection_idle: Duration = "15m",
-        /// A connection is drained at this age, ±10 %.
+        /// A connection is drained at this age, ±10 %; 0 never.
         max_connection_age: Duration = "30m",
         /// Streams of a drained connection get this long to end.
         max_connection_age_grace: Duration = "5m",
@@ -60,9 +60,9 @@ section! {
         /// A ping without an answer closes the connection after this.
         timeout: Duration = "1m",
         /// Clients that ping more often than this are closed with `too_many_pings`.
-        min_time: Duration = "1m",
+        min_time: Duration = "1m" [Inert],
         /// Clients may ping without an open stream.
-        permit_without_stream: bool = "true",
+        permit_without_stream: bool = "true" [Inert],
     }
 }
 
@@ -76,9 +76,9 @@ section! {
         /// Bound for the first request after the handshake.
         first_request_timeout: Duration = "10s",
         /// A peer that takes nothing of what waits for it is closed after this.
-        stalled_timeout: Duration = "30s",
+        stalled_timeout: Duration = "30s" [Inert],
         /// Bytes held for one connection; producing waits beyond.
-        buffered_bytes_per_connection: usize = "4194304",
+        buffered_bytes_per_connection: usize = "4194304" [Inert],
         /// Connections at once.
         connections: ConnectionCaps,
     }
@@ -112,19 +112,19 @@ section! {
     /// Calls a second, checked when a call or stream opens.
     RateLimit {
         /// Whether any of it holds.
-        enabled: bool = "false",
+        enabled: bool = "false" [Absent],
         /// Calls a second of everybody together; 0 is no limit.
-        global_rps: Rate = "0",
+        global_rps: Rate = "0" [Inert],
         /// Calls at once of everybody together.
-        global_burst: u32 = "0",
+        global_burst: u32 = "0" [Inert],
         /// Calls a second of one SPIFFE ID; 0 is no limit.
-        per_client_rps: Rate = "0",
+        per_client_rps: Rate = "0" [Inert],
         /// Calls at once of one SPIFFE ID.
-        per_client_burst: u32 = "0",
+        per_client_burst: u32 = "0" [Inert],
         /// Authentication failures a minute.
-        auth_rpm: u32 = "60",
+        auth_rpm: u32 = "60" [Inert],
         /// By full method name, such as `/agntcy.dir.store.v1.StoreService/Push`: `{rps, burst}`.
-        method_limits: Named<MethodLimit> = "" [FileOnly],
+        method_limits: Named<MethodLimit> = "" [FileOnly, Inert],
     }
 }
 
@@ -168,6 +168,6 @@ section! {
     /// What is logged, beside the variables `DIRECTORY_LOGGER_*`.
     Logging {
         /// Calls are logged with more detail; record bodies and credentials never are.
-        verbose: bool = "false",
+        verbose: bool = "false" [Inert],
     }
 }

@@ -1,0 +1,136 @@
+//! Opening what the node works with: identity first, then store and index.
+
+use super::identity::{self, Held};
+use super::load::Base;
+use crate::config::given;
+use crate::config::keys::{Config, DatabaseType, LayoutChoice, StoreProvider};
+use crate::exit::{Failure, Status};
+use anyhow::Context;
+use dir_core::index::{IndexError, RecordIndex};
+use dir_core::store::{RecordStore, StoreError};
+use dir_core::{Class, Classified};
+use dir_engine::{FileJournal, MemoryJournal, RebuildJournal};
+use dir_index::{MemoryIndex, SledConfig, open_or_set_aside};
+use dir_store::{LayoutConfig, LayoutStore, Limits, MemoryStore};
+use std::path::PathBuf;
+use std::sync::Arc;
+
+/// Everything that is open.
+pub(super) struct Opened {
+    pub(super) held: Option<Held>,
+    pub(super) store: Arc<dyn RecordStore>,
+    /// Whether other processes may write to the same store.
+    pub(super) shared_store: bool,
+    pub(super) index: Arc<dyn RecordIndex>,
+    /// The index was damaged and starts empty.
+    pub(super) set_aside: bool,
+    /// Where an unfinished rebuild got to.
+    pub(super) journal: Arc<dyn RebuildJournal>,
+}
+
+/// Opens identity, store and index.
+pub(super) async fn open(base: &Base) -> anyhow::Result<Opened> {
+    let held = identity::obtain(base).await?;
+    let (store, shared_store) = store(base).await?;
+    base.latches.index.starting("loading");
+    let (index, set_aside) = index(base).await?;
+    Ok(Opened { held, store, shared_store, index, set_aside, journal: journal(base)? })
+}
+
+fn refusal(error: &StoreError) -> Failure {
+    let status = match error.class() {
+        Class::Unavailable | Class::Timeout => Status::Unreachable,
+        Class::FailedPrecondition | Class::Invalid => Status::Config,
+        _ => Status::Generic,
+    };
+    Failure::new(status, format!("cannot open the store: {error}"))
+}
+
+async fn store(base: &Base) -> anyhow::Result<(Arc<dyn RecordStore>, bool)> {
+    let config = &base.config;
+    let oci = &config.store.oci;
+    if config.store.provider == StoreProvider::Memory {
+        tracing::warn!("records are kept in memory and are gone with the process");
+        return Ok((Arc::new(MemoryStore::new(Limits::default())), false));
+    }
+    if !given(&oci.local_dir) && !oci.registry_address.is_empty() {
+        return Ok((registry(config)?, true));
+    }
+    let path =
+        if given(&oci.local_dir) { std::path::absolute(&oci.local_dir)? } else { default_layout(base) };
+    tracing::info!(path = %path.display(), "records in an OCI image layout");
+    let opened = blocking(move || LayoutStore::open(&LayoutConfig::new(path))).await?;
+    Ok((Arc::new(opened.map_err(|e| refusal(&e))?), false))
+}
+
+/// Where records live when nothing is configured.
+fn default_layout(base: &Base) -> PathBuf {
+    PathBuf::from(&base.home).join(".dir/store")
+}
+
+fn registry(config: &Config) -> anyhow::Result<Arc<dyn RecordStore>> {
+    let oci = &config.store.oci;
+    let layout = match oci.layout {
+        LayoutChoice::Auto => "auto",
+        LayoutChoice::Sharded => "sharded",
+        LayoutChoice::Single => "single",
+    };
+    let text = format!("registry {} ({layout}) is not available in this build", oci.registry_address);
+    Err(Failure::new(Status::Config, text).into())
+}
+
+async fn index(base: &Base) -> anyhow::Result<(Arc<dyn RecordIndex>, bool)> {
+    let Some(path) = index_path(&base.config)? else {
+        return Ok((Arc::new(MemoryIndex::new()), false));
+    };
+    if let Some(parent) = path.parent() {
+        std::fs::create_dir_all(parent)
+            .with_context(|| format!("database.embedded.path {}", path.display()))?;
+    }
+    let (config, clock) = (SledConfig::new(path), base.clock.clone());
+    let opened = blocking(move || open_or_set_aside(config, clock.as_ref())).await?;
+    let opened = opened.map_err(|e: IndexError| {
+        Failure::new(Status::Config, format!("cannot open the index (database.embedded.path): {e}"))
+    })?;
+    if let Some(aside) = &opened.set_aside {
+        let moved_to = aside.path.display();
+        tracing::error!(reason = aside.reason, %moved_to, "damaged index set aside; it is rebuilt while serving");
+    }
+    Ok((Arc::new(opened.index), opened.set_aside.is_some()))
+}
+
+/// Directory of the embedded index; `None` keeps it in memory.
+fn index_path(config: &Config) -> anyhow::Result<Option<PathBuf>> {
+    let database = &config.database;
+    Ok(match database.r#type {
+        DatabaseType::Memory => None,
+        DatabaseType::Embedded => Some(std::path::absolute(&database.embedded.path)?),
+        DatabaseType::Sqlite => {
+            let path = std::path::absolute(&database.sqlite.path)?.with_file_name("index.sled");
+            tracing::info!(path = %path.display(), "database.type sqlite is served by the embedded index");
+            Some(path)
+        }
+        DatabaseType::Postgres => {
+            return Err(Failure::new(
+                Status::Config,
+                "database.type postgres is not available in this build",
+            )
+            .into());
+        }
+    })
+}
+
+/// An unfinished rebuild of a durable index is remembered; that of an index in memory ends with the process.
+fn journal(base: &Base) -> anyhow::Result<Arc<dyn RebuildJournal>> {
+    if base.config.database.r#type == DatabaseType::Memory {
+        return Ok(Arc::new(MemoryJournal::default()));
+    }
+    let path = base.state_dir.join("rebuild");
+    std::fs::create_dir_all(&base.state_dir)
+        .with_context(|| format!("state_dir {}", base.state_dir.display()))?;
+    Ok(Arc::new(FileJournal::new(path)))
+}
+
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> anyhow::Result<T> {
+    Ok(tokio::task::spawn_blocking(work).await?)
+}

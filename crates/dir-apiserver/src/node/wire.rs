@@ -1,0 +1,93 @@
+//! The engine over what is open, the services over the engine, and the tasks around both.
+
+use super::load::Base;
+use super::open::Opened;
+use super::tasks;
+use crate::about;
+use crate::config::keys::{Config, RulesMode};
+use crate::exit::{Failure, Status};
+use dir_api::{App, AppConfig, AppDeps};
+use dir_core::identity::IdentityStatus;
+use dir_core::rules::RecordRules;
+use dir_engine::{Deps, Engine, EngineConfig};
+use dir_oasf::{Mode, Settings};
+use dir_runtime::Health;
+use std::sync::Arc;
+use tokio::sync::watch;
+
+/// A node that is ready to serve.
+pub(super) struct Wired {
+    pub(super) opened: Opened,
+    pub(super) engine: Engine,
+    pub(super) app: App,
+}
+
+/// Makes engine and services, and starts the background tasks.
+pub(super) fn wire(base: &Base, opened: Opened) -> anyhow::Result<Wired> {
+    let config = &base.config;
+    if config.authz.enabled {
+        let text = "authz.enabled is true, and this build has no policy engine: it does not serve unprotected. \
+                    Set authz.enabled to false to let every peer with a trusted SVID call everything";
+        return Err(Failure::new(Status::Config, text).into());
+    }
+    base.latches.policy.ready();
+    let deps = Deps {
+        store: opened.store.clone(),
+        index: opened.index.clone(),
+        rules: rules(config)?,
+        clock: base.clock.clone(),
+    };
+    let engine = Engine::new(
+        deps,
+        EngineConfig {
+            exclusive_store: !opened.shared_store,
+            index_set_aside: opened.set_aside,
+            event_buffer: config.events.subscriber_buffer_size,
+            ..EngineConfig::default()
+        },
+    );
+    let identity = opened.held.as_ref().map(|h| -> Arc<dyn IdentityStatus> { Arc::new(h.identity.clone()) });
+    let app = App::new(
+        AppDeps {
+            engine: engine.clone(),
+            identity,
+            ready: ready(&base.health),
+            clock: base.clock.clone(),
+            registry: &base.metrics,
+        },
+        AppConfig {
+            version: about::VERSION.to_owned(),
+            max_recv_msg_size: config.connection.max_recv_msg_size,
+            max_send_msg_size: config.connection.max_send_msg_size,
+            ..AppConfig::default()
+        },
+    )?;
+    tasks::start(base, &opened, &engine);
+    Ok(Wired { opened, engine, app })
+}
+
+fn rules(config: &Config) -> anyhow::Result<Arc<dyn RecordRules>> {
+    let validation = &config.oasf_api_validation;
+    let mode = match validation.mode {
+        RulesMode::Auto => None,
+        RulesMode::Remote => Some(Mode::Remote),
+        RulesMode::Builtin => Some(Mode::Builtin),
+        RulesMode::Off => Some(Mode::Off),
+    };
+    let settings = Settings { mode, schema_url: validation.schema_url.clone(), ..Settings::default() };
+    tracing::info!(mode = ?settings.mode(), schema_url = settings.schema_url, "records are judged");
+    Ok(settings.rules().map_err(|e| Failure::new(Status::Config, e.to_string()))?)
+}
+
+/// Readiness as one bit that changes only when it changes.
+fn ready(health: &Health) -> watch::Receiver<bool> {
+    let mut snapshots = health.watch();
+    let (tx, rx) = watch::channel(snapshots.borrow_and_update().ready());
+    tokio::spawn(async move {
+        while snapshots.changed().await.is_ok() {
+            let now = snapshots.borrow_and_update().ready();
+            tx.send_if_modified(|held| std::mem::replace(held, now) != now);
+        }
+    });
+    rx
+}
