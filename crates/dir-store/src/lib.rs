@@ -8,7 +8,9 @@ mod artifact;
 mod layout;
 mod limits;
 mod memory;
+mod oci;
 
 pub use layout::{DEFAULT_SEGMENT_BYTES, LayoutConfig, LayoutStore};
 pub use limits::{DEFAULT_MAX_BLOB_BYTES, DEFAULT_MAX_MANIFEST_BYTES, Limits};
 pub use memory::MemoryStore;
+pub use oci::{Credentials, DEFAULT_REGISTRY_ADDRESS, DEFAULT_REPOSITORY, Layout, OciConfig, OciStore};

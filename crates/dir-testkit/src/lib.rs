@@ -1,5 +1,6 @@
 //! Fakes and conformance suites.
 
+pub mod fake_registry;
 pub mod generate;
 pub mod index_conformance;
 pub mod oracle;

@@ -2,5 +2,7 @@
 // Helpers of tests are tests: what they cannot do is a failure.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+mod backend;
 mod layout;
 mod memory;
+mod oci;

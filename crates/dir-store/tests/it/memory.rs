@@ -47,7 +47,6 @@ async fn conformance() {
             "deletion survives a restart",
             "referrers of others, tagged or not, are found",
             "a corrupt referrer does not leave",
-            "a walk passes by what is not ours",
         ]
     );
 }

@@ -1,0 +1,330 @@
+//! The store in an OCI registry.
+//!
+//! A push is one blob upload and one manifest `PUT`, a pull of a record that the index knows is one blob `GET`. In
+//! the sharded layout a record and its referrers have the repository of the record's first twelve bits, because
+//! registries read and rewrite a whole repository's index for each manifest.
+
+mod auth;
+mod config;
+pub(crate) mod error;
+mod http;
+mod objects;
+mod referrers;
+mod stamp;
+mod walk;
+
+pub use config::{Credentials, DEFAULT_REGISTRY_ADDRESS, DEFAULT_REPOSITORY, Layout, OciConfig};
+
+use crate::artifact::{Descriptor, Manifest};
+use async_trait::async_trait;
+use bytes::Bytes;
+use dir_core::oci::{EMPTY_CONFIG_BYTES, MANIFEST, Subject, record_manifest, referrer_manifest};
+use dir_core::store::{
+    BoxStream, Known, Presence, Put, RecordStore, Referrer, StoreError, Stored, StoredReferrer, WalkMark,
+    Walked,
+};
+use dir_core::{Cid, Record, RecordFacts, Timestamp};
+use http::Registry;
+use objects::ManifestPut;
+use parking_lot::Mutex;
+use stamp::Placement;
+use std::collections::{HashSet, VecDeque};
+use tokio::sync::{Mutex as AsyncMutex, MutexGuard, OnceCell};
+
+/// Changes of records in the same slot of this many wait for each other.
+const STRIPES: usize = 4096;
+/// Records whose storing is remembered, so that a repeat looks before it writes.
+const REMEMBERED: usize = 65_536;
+
+/// A [`RecordStore`] in an OCI registry.
+///
+/// Opening asks the registry nothing; the first call finds out its layout. [`RecordStore::ping`] is such a call.
+pub struct OciStore {
+    registry: Registry,
+    stem: String,
+    asked: Layout,
+    parallel: usize,
+    placement: OnceCell<Placement>,
+    /// Repositories that are known to have the shared config blob.
+    configured: Mutex<HashSet<String>>,
+    recent: Mutex<Recent>,
+    stripes: Vec<AsyncMutex<()>>,
+}
+
+/// The records stored last, oldest first.
+#[derive(Default)]
+struct Recent {
+    set: HashSet<Cid>,
+    order: VecDeque<Cid>,
+}
+
+impl Recent {
+    fn add(&mut self, cid: Cid) {
+        if self.set.insert(cid) {
+            self.order.push_back(cid);
+            if self.order.len() > REMEMBERED
+                && let Some(oldest) = self.order.pop_front()
+            {
+                self.set.remove(&oldest);
+            }
+        }
+    }
+}
+
+/// A manifest by tag that is a record.
+struct Found {
+    bytes: Bytes,
+    digest: Cid,
+    manifest: Manifest,
+}
+
+impl OciStore {
+    /// A store on the registry that `config` names.
+    ///
+    /// # Errors
+    /// [`StoreError::Layout`] when the configuration cannot be meant.
+    pub fn new(config: &OciConfig) -> Result<Self, StoreError> {
+        Ok(Self {
+            stem: config.checked_repository()?.to_owned(),
+            registry: Registry::new(config)?,
+            asked: config.layout,
+            parallel: config.parallel.max(1),
+            placement: OnceCell::new(),
+            configured: Mutex::default(),
+            recent: Mutex::default(),
+            stripes: (0..STRIPES).map(|_| AsyncMutex::default()).collect(),
+        })
+    }
+
+    fn registry(&self) -> &Registry {
+        &self.registry
+    }
+
+    fn stem(&self) -> &str {
+        &self.stem
+    }
+
+    fn parallel(&self) -> usize {
+        self.parallel
+    }
+
+    /// The layout; settled by the first call that reaches the registry.
+    async fn placement(&self) -> Result<Placement, StoreError> {
+        let settle = || stamp::settle(&self.registry, &self.stem, self.asked);
+        self.placement.get_or_try_init(settle).await.copied()
+    }
+
+    async fn repository(&self, record: &Cid) -> Result<String, StoreError> {
+        Ok(self.placement().await?.repository(&self.stem, record))
+    }
+
+    /// Keeps other changes of this record in this process away.
+    async fn exclusive(&self, record: &Cid) -> MutexGuard<'_, ()> {
+        let [.., a, b] = *record.digest();
+        self.stripes[usize::from(u16::from_be_bytes([a, b])) % STRIPES].lock().await
+    }
+
+    /// The manifest tagged with `cid`, if it is a record.
+    async fn find(&self, repository: &str, cid: &Cid) -> Result<Option<Found>, StoreError> {
+        let tag = cid.to_string();
+        let Some((bytes, digest)) = self.registry.manifest(repository, &tag).await? else { return Ok(None) };
+        let manifest = Manifest::parse(&bytes, &tag)?;
+        Ok(manifest.is_record().then_some(Found { bytes, digest, manifest }))
+    }
+
+    async fn must_find(&self, repository: &str, cid: &Cid) -> Result<Found, StoreError> {
+        self.find(repository, cid).await?.ok_or(StoreError::NotFound(*cid))
+    }
+
+    /// Uploads the shared config blob to a repository, once a process.
+    async fn ensure_config(&self, repository: &str) -> Result<(), StoreError> {
+        if self.configured.lock().contains(repository) {
+            return Ok(());
+        }
+        let bytes = Bytes::from_static(EMPTY_CONFIG_BYTES);
+        self.registry.upload(repository, &Cid::of(&bytes), &bytes).await?;
+        self.configured.lock().insert(repository.to_owned());
+        Ok(())
+    }
+
+    /// Uploads a blob and puts the manifest that names it. Answers whether the registry keeps the list of
+    /// referrers of the manifest's subject.
+    async fn store_artifact(
+        &self,
+        repository: &str,
+        reference: &str,
+        (cid, blob): (&Cid, &Bytes),
+        manifest: &Bytes,
+    ) -> Result<bool, StoreError> {
+        let content = async {
+            // A record can be the config blob itself.
+            let same = cid.digest() == Cid::of(EMPTY_CONFIG_BYTES).digest();
+            if same { Ok(()) } else { self.registry.upload(repository, cid, blob).await }
+        };
+        futures::future::try_join(self.ensure_config(repository), content).await?;
+        match self.registry.put_manifest(repository, reference, manifest, MANIFEST).await? {
+            ManifestPut::Done { subject_kept } => Ok(subject_kept),
+            // Garbage collection took a blob: once more from the start.
+            ManifestPut::UnknownBlob => {
+                self.configured.lock().remove(repository);
+                self.ensure_config(repository).await?;
+                self.registry.upload(repository, cid, blob).await?;
+                self.registry.put_manifest_again(repository, reference, manifest).await
+            }
+        }
+    }
+
+    async fn read_blob(&self, repository: &str, cid: &Cid) -> Result<Bytes, StoreError> {
+        let bytes = self.registry.blob(repository, cid).await?.ok_or(StoreError::BlobMissing(*cid))?;
+        Ok(Record::verify(*cid, bytes)?.bytes().clone())
+    }
+
+    /// Removes a referrer's manifest, its tag if an older writer gave it one, and its place in the list.
+    async fn remove_referrer(
+        &self,
+        repository: &str,
+        subject: &str,
+        referrer: &StoredReferrer,
+    ) -> Result<bool, StoreError> {
+        let Some(digest) = Cid::from_oci_digest(&referrer.manifest_digest) else { return Ok(false) };
+        let text = digest.oci_digest();
+        let found = self.registry.delete_manifest(repository, &text).await?;
+        self.registry.drop_tag(repository, &referrer.cid.to_string(), &digest).await?;
+        if !self.registry.keeps_lists(repository, subject).await? {
+            self.registry.change_list(repository, subject, None, Some(&text)).await?;
+        }
+        Ok(found)
+    }
+}
+
+#[async_trait]
+impl RecordStore for OciStore {
+    async fn put(
+        &self,
+        record: &Record,
+        facts: &RecordFacts,
+        at: Timestamp,
+        presence: Presence,
+    ) -> Result<Put, StoreError> {
+        let (cid, limits) = (record.cid(), self.registry.limits);
+        limits.check_blob("record", record.bytes().len())?;
+        let manifest = record_manifest(&cid, record.bytes().len() as u64, facts, at);
+        limits.check_manifest("record manifest", manifest.len())?;
+        let repository = self.repository(&cid).await?;
+        let _alone = self.exclusive(&cid).await;
+        // An index that was asked before an equal push ended does not know: what was stored lately is looked up.
+        let look = presence == Presence::Unknown || self.recent.lock().set.contains(&cid);
+        if look && self.find(&repository, &cid).await?.is_some() {
+            return Ok(Put::Existed);
+        }
+        self.store_artifact(&repository, &cid.to_string(), (&cid, record.bytes()), &manifest).await?;
+        self.recent.lock().add(cid);
+        Ok(Put::Stored)
+    }
+
+    async fn get(&self, cid: &Cid, known: Known) -> Result<Record, StoreError> {
+        let repository = self.repository(cid).await?;
+        if known == Known::Unknown {
+            self.must_find(&repository, cid).await?.manifest.check_record_layer(cid)?;
+        }
+        let bytes = self.registry.blob(&repository, cid).await?.ok_or(StoreError::BlobMissing(*cid))?;
+        Ok(Record::verify(*cid, bytes)?)
+    }
+
+    async fn resolve(&self, cid: &Cid) -> Result<Option<Stored>, StoreError> {
+        let repository = self.repository(cid).await?;
+        let found = self.find(&repository, cid).await?;
+        Ok(found.map(|f| f.manifest.into_stored(*cid, f.digest.oci_digest())))
+    }
+
+    async fn delete(&self, cid: &Cid) -> Result<bool, StoreError> {
+        let repository = self.repository(cid).await?;
+        let _alone = self.exclusive(cid).await;
+        let Some(found) = self.find(&repository, cid).await? else { return Ok(false) };
+        let subject = found.digest.oci_digest();
+        // The record goes last: a delete that was cut off can be repeated.
+        for referrer in self.registry.referrers_of(&repository, &subject, self.parallel).await? {
+            self.remove_referrer(&repository, &subject, &referrer).await?;
+        }
+        if !self.registry.keeps_lists(&repository, &subject).await? {
+            self.registry.drop_list(&repository, &subject).await?;
+        }
+        self.registry.delete_manifest(&repository, &subject).await?;
+        self.registry.drop_tag(&repository, &cid.to_string(), &found.digest).await?;
+        Ok(true)
+    }
+
+    async fn put_referrer(
+        &self,
+        subject: &Cid,
+        referrer: &Referrer,
+        at: Timestamp,
+    ) -> Result<Put, StoreError> {
+        let limits = self.registry.limits;
+        limits.check_blob("referrer", referrer.bytes.len())?;
+        Record::verify(referrer.cid, referrer.bytes.clone())?;
+        let repository = self.repository(subject).await?;
+        let _alone = self.exclusive(subject).await;
+        let found = self.must_find(&repository, subject).await?;
+        let target = Subject { digest: found.digest.oci_digest(), size: found.bytes.len() as u64 };
+        let listed = self.registry.referrers_of(&repository, &target.digest, self.parallel).await?;
+        if listed.iter().any(|r| r.cid == referrer.cid) {
+            return Ok(Put::Existed);
+        }
+        let manifest = referrer_manifest(referrer, &target, at);
+        limits.check_manifest("referrer manifest", manifest.len())?;
+        let digest = Cid::of(&manifest).oci_digest();
+        let content = (&referrer.cid, &referrer.bytes);
+        let kept = self.store_artifact(&repository, &digest, content, &manifest).await?;
+        if !kept && !self.registry.keeps_lists(&repository, &target.digest).await? {
+            let descriptor = Descriptor {
+                media_type: MANIFEST.to_owned(),
+                digest,
+                size: manifest.len() as u64,
+                artifact_type: Some(MANIFEST.to_owned()),
+                annotations: Manifest::parse(&manifest, "referrer")?.annotations,
+            };
+            self.registry.change_list(&repository, &target.digest, Some(&descriptor), None).await?;
+        }
+        Ok(Put::Stored)
+    }
+
+    async fn referrers(&self, subject: &Cid) -> Result<Vec<StoredReferrer>, StoreError> {
+        let repository = self.repository(subject).await?;
+        let digest = self.must_find(&repository, subject).await?.digest.oci_digest();
+        self.registry.referrers_of(&repository, &digest, self.parallel).await
+    }
+
+    async fn referrer_bytes(&self, subject: &Cid, referrer: &StoredReferrer) -> Result<Bytes, StoreError> {
+        let repository = self.repository(subject).await?;
+        self.read_blob(&repository, &referrer.cid).await
+    }
+
+    async fn delete_referrer(&self, subject: &Cid, referrer: &StoredReferrer) -> Result<bool, StoreError> {
+        let repository = self.repository(subject).await?;
+        let _alone = self.exclusive(subject).await;
+        let digest = self.must_find(&repository, subject).await?.digest.oci_digest();
+        self.remove_referrer(&repository, &digest, referrer).await
+    }
+
+    fn walk(&self, from: Option<WalkMark>) -> BoxStream<'_, Result<Walked, StoreError>> {
+        walk::walk(self, from)
+    }
+
+    async fn ping(&self) -> Result<(), StoreError> {
+        self.registry.ping(&self.stem).await?;
+        self.placement().await.map(drop)
+    }
+
+    async fn close(&self) -> Result<(), StoreError> {
+        Ok(())
+    }
+}
+
+impl std::fmt::Debug for OciStore {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let mut shown = f.debug_struct("OciStore");
+        shown.field("registry", &self.registry.name).field("repository", &self.stem);
+        shown.field("placement", &self.placement.get()).finish_non_exhaustive()
+    }
+}
