@@ -12,6 +12,9 @@ use roaring::RoaringBitmap;
 use std::borrow::Cow;
 use std::cmp::Reverse;
 
+/// Texts of a chunk in bytes: far from the 4 GiB at which their offsets would end, whatever records hold.
+pub(crate) const MAX_TEXT_BYTES: usize = 256 * 1024 * 1024;
+
 /// Position of a record in the order RECENCY: smaller comes first (newest first, then CID ascending).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Place {
@@ -46,9 +49,14 @@ pub(crate) enum Matches {
 }
 
 impl Chunk {
-    /// Slots ever used, dead ones included.
-    pub(crate) fn used(&self) -> usize {
-        self.slots.len()
+    /// Whether new records belong in another chunk: it has had `records` of them, or its texts are large.
+    pub(crate) fn is_full(&self, records: usize) -> bool {
+        let bytes = || {
+            self.texts.iter().map(Dict::bytes).sum::<usize>()
+                + self.pairs.iter().map(Pairs::bytes).sum::<usize>()
+                + self.other.bytes()
+        };
+        self.slots.len() >= records || bytes() >= MAX_TEXT_BYTES
     }
 
     pub(crate) fn is_empty(&self) -> bool {
@@ -68,8 +76,12 @@ impl Chunk {
     pub(crate) fn insert(&mut self, place: Place, facts: &RecordFacts) -> u32 {
         let slot = u32::try_from(self.slots.len()).unwrap_or(u32::MAX);
         let ids = self.intern(slot, facts);
-        let at = self.order.partition_point(|&s| self.place(s) > Some(place));
-        self.order.insert(at, slot);
+        if self.first() > Some(place) || self.is_empty() {
+            self.order.push(slot);
+        } else {
+            let at = self.order.partition_point(|&s| self.place(s) > Some(place));
+            self.order.insert(at, slot);
+        }
         self.live.insert(slot);
         self.slots.push(Some(Stored { place, ids }));
         slot

@@ -84,7 +84,7 @@ impl Core {
     fn open_chunk(&self) -> SharedChunk {
         let chunks = self.chunks.read().clone();
         if let Some(last) = chunks.last()
-            && last.read().used() < self.chunk_records
+            && !last.read().is_full(self.chunk_records)
         {
             return last.clone();
         }
@@ -112,7 +112,7 @@ impl Core {
         let dead = {
             let mut records = chunk.write();
             records.remove(slot);
-            records.is_empty() && records.used() >= self.chunk_records
+            records.is_empty() && records.is_full(self.chunk_records)
         };
         if dead {
             let mut chunks = self.chunks.write();

@@ -1,62 +1,103 @@
-//! The distinct values of one field in one chunk, in folded order, with the records that have each.
+//! The distinct values of one field in one chunk, with the records that have each: found by hash when the value
+//! is known, by order when its start is, by reading all of them otherwise.
 
-use crate::fold::{cmp_folded, fold_into};
+use crate::fold::{cmp_folded, fold, fold_into};
 use crate::pattern::Pattern;
 use crate::plan::Values;
-use crate::posting::Posting;
+use crate::posting::{Posting, Union};
+use crate::texts::Texts;
+use hashbrown::HashTable;
 use roaring::RoaringBitmap;
 use std::borrow::Cow;
 use std::cmp::Ordering;
-use std::ops::Range;
+use std::hash::{BuildHasher, RandomState};
+
+/// New values wait unsorted until they are a quarter of the sorted ones, and so many at least.
+const MIN_UNSORTED: usize = 64;
 
 /// Distinct texts with small ids. Rows name texts by id, so each text is kept once per chunk.
 #[derive(Debug, Default)]
 pub(crate) struct Dict {
-    entries: Vec<Entry>,
-    /// Ids in folded order, equal folds by their bytes.
+    texts: Texts,
+    /// By id; empty where the id is not in use.
+    postings: Vec<Posting>,
+    /// Ids by the hash of the folded text.
+    index: HashTable<u32>,
+    hasher: RandomState,
+    /// Ids in folded order.
     sorted: Vec<u32>,
-    /// Ids to be used again.
-    free: Vec<u32>,
-}
-
-#[derive(Debug, Default)]
-struct Entry {
-    text: Box<str>,
-    posting: Posting,
+    /// Ids that are not sorted in yet.
+    unsorted: Vec<u32>,
+    /// A buffer for folding.
+    folded: String,
 }
 
 impl Dict {
     /// Notes that a record has a text; answers the id of the text.
     pub(crate) fn add(&mut self, text: &str, slot: u32) -> u32 {
-        let id = match self.find(text) {
-            Ok(at) => self.sorted[at],
-            Err(at) => {
-                let id = self.take_id();
-                self.entries[id as usize].text = text.into();
-                self.sorted.insert(at, id);
-                id
-            }
+        fold_into(text, &mut self.folded);
+        let hash = self.hasher.hash_one(&self.folded);
+        let id = match self.index.find(hash, |&id| self.texts.get(id) == text) {
+            Some(&id) => id,
+            None => self.add_text(text, hash),
         };
-        self.entries[id as usize].posting.insert(slot);
+        self.postings[id as usize].insert(slot);
         id
+    }
+
+    fn add_text(&mut self, text: &str, hash: u64) -> u32 {
+        let id = self.texts.add(text);
+        if self.postings.len() <= id as usize {
+            self.postings.push(Posting::Empty);
+        }
+        let (texts, hasher) = (&self.texts, &self.hasher);
+        self.index.insert_unique(hash, id, |&id| hasher.hash_one(fold(texts.get(id))));
+        self.unsorted.push(id);
+        if self.unsorted.len() >= MIN_UNSORTED.max(self.sorted.len() / 4) {
+            self.sort_in();
+        }
+        id
+    }
+
+    fn sort_in(&mut self) {
+        let order = |a: &u32, b: &u32| cmp_folded(self.texts.get(*a), self.texts.get(*b));
+        self.unsorted.sort_unstable_by(order);
+        self.sorted.append(&mut self.unsorted);
+        // Two sorted runs: the stable sort merges them.
+        self.sorted.sort_by(order);
     }
 
     /// Takes a record from a text; a text that no record has is forgotten. Doing so twice changes nothing.
     pub(crate) fn remove(&mut self, id: u32, slot: u32) {
-        let entry = &mut self.entries[id as usize];
-        if matches!(entry.posting, Posting::Empty) || !entry.posting.remove(slot) {
+        let posting = &mut self.postings[id as usize];
+        if matches!(posting, Posting::Empty) || !posting.remove(slot) {
             return;
         }
-        if let Ok(at) = self.find(&self.entries[id as usize].text) {
-            self.sorted.remove(at);
+        let text = self.texts.get(id);
+        fold_into(text, &mut self.folded);
+        if let Ok(entry) = self.index.find_entry(self.hasher.hash_one(&self.folded), |&other| other == id) {
+            entry.remove();
         }
-        self.entries[id as usize] = Entry::default();
-        self.free.push(id);
+        if let Some(at) = self.unsorted.iter().position(|&other| other == id) {
+            self.unsorted.swap_remove(at);
+        } else {
+            let from =
+                self.sorted.partition_point(|&o| cmp_folded(self.texts.get(o), text) == Ordering::Less);
+            if let Some(at) = self.sorted[from..].iter().position(|&other| other == id) {
+                self.sorted.remove(from + at);
+            }
+        }
+        self.texts.remove(id);
     }
 
     /// The text of an id.
     pub(crate) fn text(&self, id: u32) -> &str {
-        &self.entries[id as usize].text
+        self.texts.get(id)
+    }
+
+    /// Bytes of all texts.
+    pub(crate) fn bytes(&self) -> usize {
+        self.texts.bytes()
     }
 
     /// The records whose text meets the values.
@@ -64,87 +105,74 @@ impl Dict {
         if values.comparisons.is_empty() {
             return self.select_any(&values.patterns);
         }
-        let mut set = RoaringBitmap::new();
+        let mut union = Union::default();
         let mut folded = String::new();
-        for &id in &self.sorted {
-            let entry = &self.entries[id as usize];
-            let compared = values.comparisons.iter().all(|(op, operand)| op.holds(&entry.text, operand));
-            if compared || matches_any(&values.patterns, &entry.text, &mut folded) {
-                entry.posting.union_into(&mut set);
+        for (id, posting) in self.used() {
+            let text = self.texts.get(id);
+            let compared = values.comparisons.iter().all(|(op, operand)| op.holds(text, operand));
+            if compared || matches_any(&values.patterns, text, &mut folded) {
+                union.add(posting);
             }
         }
-        Cow::Owned(set)
+        Cow::Owned(union.finish())
     }
 
     /// The records whose text matches any of the patterns.
     pub(crate) fn select_any(&self, patterns: &[Pattern]) -> Cow<'_, RoaringBitmap> {
-        if let [Pattern::Exact(folded)] = patterns
-            && let [id] = self.sorted[self.equal(folded)]
-            && let Posting::Many(many) = &self.entries[id as usize].posting
-        {
-            return Cow::Borrowed(many);
-        }
-        let mut set = RoaringBitmap::new();
-        self.for_each_match(patterns, |id| self.entries[id as usize].posting.union_into(&mut set));
-        Cow::Owned(set)
+        let mut union = Union::default();
+        self.for_each_match(patterns, |id| union.add(&self.postings[id as usize]));
+        union.finish_or_borrow()
     }
 
     /// Calls `found` with the id of every text that matches any of the patterns, some perhaps twice.
     pub(crate) fn for_each_match(&self, patterns: &[Pattern], mut found: impl FnMut(u32)) {
-        let mut folded = String::new();
         if patterns.iter().any(|p| matches!(p, Pattern::Glob(_))) {
-            for &id in &self.sorted {
-                if matches_any(patterns, self.text(id), &mut folded) {
+            let mut folded = String::new();
+            for (id, _) in self.used() {
+                if matches_any(patterns, self.texts.get(id), &mut folded) {
                     found(id);
                 }
             }
             return;
         }
         for pattern in patterns {
-            let range = match pattern {
-                Pattern::Exact(text) => self.equal(text),
-                Pattern::Prefix(prefix) => self.starting(prefix),
-                Pattern::Glob(_) => 0..0,
-            };
-            self.sorted[range].iter().for_each(|&id| found(id));
+            match pattern {
+                Pattern::Exact(text) => self.equal(text, &mut found),
+                Pattern::Prefix(prefix) => self.starting(prefix, &mut found),
+                Pattern::Glob(_) => {}
+            }
         }
     }
 
-    fn equal(&self, folded: &str) -> Range<usize> {
-        let from = self.sorted.partition_point(|&id| cmp_folded(self.text(id), folded) == Ordering::Less);
-        let same =
-            self.sorted[from..].partition_point(|&id| cmp_folded(self.text(id), folded) == Ordering::Equal);
-        from..from + same
+    /// Ids in use, with the records of each, in the order of the memory.
+    fn used(&self) -> impl Iterator<Item = (u32, &Posting)> {
+        (0_u32..).zip(&self.postings).filter(|(_, posting)| !matches!(posting, Posting::Empty))
     }
 
-    fn starting(&self, prefix: &str) -> Range<usize> {
-        let from = self.sorted.partition_point(|&id| cmp_folded(self.text(id), prefix) == Ordering::Less);
+    fn equal(&self, folded: &str, found: &mut impl FnMut(u32)) {
+        for &id in self.index.iter_hash(self.hasher.hash_one(folded)) {
+            if cmp_folded(self.texts.get(id), folded) == Ordering::Equal {
+                found(id);
+            }
+        }
+    }
+
+    fn starting(&self, prefix: &str, found: &mut impl FnMut(u32)) {
         let mut folded = String::new();
-        let same = self.sorted[from..].partition_point(|&id| {
-            fold_into(self.text(id), &mut folded);
+        let mut starts = |id: u32| {
+            fold_into(self.texts.get(id), &mut folded);
             folded.starts_with(prefix)
-        });
-        from..from + same
-    }
-
-    fn find(&self, text: &str) -> Result<usize, usize> {
-        self.sorted.binary_search_by(|&id| {
-            let have = self.text(id);
-            cmp_folded(have, text).then_with(|| have.cmp(text))
-        })
-    }
-
-    fn take_id(&mut self) -> u32 {
-        self.free.pop().unwrap_or_else(|| {
-            self.entries.push(Entry::default());
-            // A chunk holds some ten thousand records; the number of their texts stays far below 2^32.
-            u32::try_from(self.entries.len() - 1).unwrap_or(u32::MAX)
-        })
+        };
+        let from =
+            self.sorted.partition_point(|&id| cmp_folded(self.texts.get(id), prefix) == Ordering::Less);
+        let same = self.sorted[from..].partition_point(|&id| starts(id));
+        let unsorted = self.unsorted.iter().filter(|&&id| starts(id));
+        self.sorted[from..from + same].iter().chain(unsorted).for_each(|&id| found(id));
     }
 
     #[cfg(test)]
     pub(crate) fn len(&self) -> usize {
-        self.sorted.len()
+        self.sorted.len() + self.unsorted.len()
     }
 }
 
@@ -159,6 +187,11 @@ fn matches_any(patterns: &[Pattern], text: &str, folded: &mut String) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::collections::BTreeMap;
+
+    fn slots(dict: &Dict, pattern: &str) -> Vec<u32> {
+        dict.select_any(&[Pattern::new(pattern)]).iter().collect()
+    }
 
     #[test]
     fn texts_are_found_by_fold_and_forgotten_with_their_last_record() {
@@ -167,7 +200,6 @@ mod tests {
         let lower = dict.add("alpha", 2);
         assert_ne!(upper, lower);
         assert_eq!(dict.add("alpha", 3), lower);
-        let slots = |dict: &Dict, p: &str| dict.select_any(&[Pattern::new(p)]).iter().collect::<Vec<_>>();
         assert_eq!(slots(&dict, "ALPHA"), [1, 2, 3]);
         assert_eq!(slots(&dict, "al*"), [1, 2, 3]);
         assert_eq!(slots(&dict, "*b*"), [0_u32; 0]);
@@ -178,5 +210,34 @@ mod tests {
         assert_eq!(dict.len(), 1);
         assert_eq!(dict.add("beta", 4), lower);
         assert_eq!(slots(&dict, "*"), [1, 4]);
+    }
+
+    #[test]
+    fn many_values_come_and_go_and_prefixes_stay_right() {
+        let mut dict = Dict::default();
+        let mut ids = BTreeMap::new();
+        for n in 0..3_000_u32 {
+            let text =
+                format!("{}{:04}", if n % 3 == 0 { "Key" } else { "key" }, n.wrapping_mul(7919) % 3_000);
+            ids.insert(n, (dict.add(&text, n), text));
+            if n % 2 == 1 {
+                let (id, _) = ids.remove(&(n / 2)).unwrap();
+                dict.remove(id, n / 2);
+            }
+        }
+        assert_eq!(dict.len(), ids.len());
+        for prefix in ["key0", "key12", "KEY299", "k", "key4", "key0000"] {
+            let folded = prefix.to_lowercase();
+            let expected: Vec<u32> = ids
+                .iter()
+                .filter(|(_, (_, t))| t.to_lowercase().starts_with(&folded))
+                .map(|(n, _)| *n)
+                .collect();
+            assert_eq!(slots(&dict, &format!("{prefix}*")), expected, "{prefix}");
+        }
+        for (n, (id, text)) in &ids {
+            assert_eq!(dict.text(*id), text);
+            assert!(slots(&dict, text).contains(n));
+        }
     }
 }

@@ -16,6 +16,7 @@ mod pairs;
 mod pattern;
 mod plan;
 mod posting;
+mod texts;
 
 pub use durable::{DEFAULT_CACHE_BYTES, Opened, SetAside, SledConfig, SledIndex, open_or_set_aside};
 pub use log::DEFAULT_EVENT_RETENTION;

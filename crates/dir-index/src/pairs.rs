@@ -4,7 +4,7 @@
 use crate::dict::Dict;
 use crate::pattern::Pattern;
 use crate::plan::Join;
-use crate::posting::Posting;
+use crate::posting::{Posting, Union};
 use roaring::RoaringBitmap;
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -50,22 +50,27 @@ impl Pairs {
     }
 
     fn select_both(&self, left: &[Pattern], right: &[Pattern]) -> RoaringBitmap {
-        let mut set = RoaringBitmap::new();
         let mut rights = RoaringBitmap::new();
         self.right.for_each_match(right, |id| {
             rights.insert(id);
         });
         if rights.is_empty() {
-            return set;
+            return RoaringBitmap::new();
         }
+        let mut union = Union::default();
         self.left.for_each_match(left, |id| {
             for (ids, posting) in self.rows.range((id, 0)..=(id, u32::MAX)) {
                 if rights.contains(ids.1) {
-                    posting.union_into(&mut set);
+                    union.add(posting);
                 }
             }
         });
-        set
+        union.finish()
+    }
+
+    /// Bytes of all texts.
+    pub(crate) fn bytes(&self) -> usize {
+        self.left.bytes() + self.right.bytes()
     }
 
     #[cfg(test)]

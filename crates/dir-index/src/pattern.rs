@@ -4,9 +4,10 @@
 //! `%`, `_` and `\` included, stands for itself.
 
 use crate::fold::fold;
+use memchr::memmem::Finder;
 
 /// A compiled operand.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub(crate) enum Pattern {
     /// No wildcard: the folded text itself.
     Exact(String),
@@ -18,7 +19,7 @@ pub(crate) enum Pattern {
 
 /// A pattern cut at its `*`s. Matching takes each piece at its leftmost place: linear in the text for pieces
 /// without `?`.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub(crate) struct Glob {
     /// Pieces between the stars; with stars at an end the first or last piece is empty.
     pieces: Vec<Piece>,
@@ -26,11 +27,11 @@ pub(crate) struct Glob {
     min_chars: usize,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 struct Piece {
     text: String,
-    /// Whether the piece has `?`: then it is compared character by character.
-    any_one: bool,
+    /// Finds the text; none when it has `?`, for then it is compared character by character.
+    finder: Option<Finder<'static>>,
 }
 
 impl Pattern {
@@ -45,10 +46,7 @@ impl Pattern {
         {
             return Self::Prefix(prefix.to_owned());
         }
-        let mut pieces: Vec<Piece> = folded
-            .split('*')
-            .map(|text| Piece { text: text.to_owned(), any_one: text.contains('?') })
-            .collect();
+        let mut pieces: Vec<Piece> = folded.split('*').map(Piece::new).collect();
         // `a**b` is `a*b`: empty pieces in the middle say nothing.
         let last = pieces.len() - 1;
         let mut at = 0;
@@ -90,9 +88,14 @@ impl Glob {
 }
 
 impl Piece {
+    fn new(text: &str) -> Self {
+        let finder = (!text.contains('?')).then(|| Finder::new(text).into_owned());
+        Self { text: text.to_owned(), finder }
+    }
+
     /// Where the piece ends when it stands at the start of `text`.
     fn at_start(&self, text: &str) -> Option<usize> {
-        if !self.any_one {
+        if self.finder.is_some() {
             return text.starts_with(self.text.as_str()).then_some(self.text.len());
         }
         let mut chars = text.char_indices();
@@ -107,15 +110,16 @@ impl Piece {
 
     /// Where the piece ends at its leftmost place in `text`.
     fn find_end(&self, text: &str) -> Option<usize> {
-        if !self.any_one {
-            return text.find(self.text.as_str()).map(|at| at + self.text.len());
+        if let Some(finder) = &self.finder {
+            // Both sides are whole UTF-8: a place where the bytes agree is a character boundary.
+            return finder.find(text.as_bytes()).map(|at| at + self.text.len());
         }
         text.char_indices().find_map(|(at, _)| self.at_start(&text[at..]).map(|end| at + end))
     }
 
     /// Whether `text` ends with the piece.
     fn at_end(&self, text: &str) -> bool {
-        if !self.any_one {
+        if self.finder.is_some() {
             return text.ends_with(self.text.as_str());
         }
         let mut have = text.chars().rev();

@@ -54,7 +54,7 @@ pub(crate) enum Op {
 }
 
 /// Values of one text field: (all comparisons) or (any pattern).
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default)]
 pub(crate) struct Values {
     pub(crate) comparisons: Vec<(Op, String)>,
     pub(crate) patterns: Vec<Pattern>,
@@ -70,14 +70,14 @@ pub(crate) enum Join {
 }
 
 /// One condition on a record.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub(crate) enum Test {
     Text { field: TextField, values: Values },
     Rows { field: PairField, left: Vec<Pattern>, right: Vec<Pattern>, join: Join },
 }
 
 /// A compiled query: all of `include`, none of `exclude`.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default)]
 pub(crate) struct Plan {
     /// A condition that no record of this index meets.
     pub(crate) nothing: bool,

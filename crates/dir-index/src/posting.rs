@@ -1,6 +1,7 @@
 //! Which records of a chunk have a value: nothing allocated for the many values that only one record has.
 
-use roaring::RoaringBitmap;
+use roaring::{MultiOps, RoaringBitmap};
+use std::borrow::Cow;
 
 /// A set of slots of one chunk.
 #[derive(Debug, Clone, Default)]
@@ -40,14 +41,36 @@ impl Posting {
         }
         matches!(self, Self::Empty)
     }
+}
 
-    pub(crate) fn union_into(&self, set: &mut RoaringBitmap) {
-        match self {
-            Self::Empty => {}
-            Self::One(one) => {
-                set.insert(*one);
-            }
-            Self::Many(many) => *set |= many.as_ref(),
+/// The union of many postings, built at once.
+#[derive(Default)]
+pub(crate) struct Union<'a> {
+    ones: Vec<u32>,
+    many: Vec<&'a RoaringBitmap>,
+}
+
+impl<'a> Union<'a> {
+    pub(crate) fn add(&mut self, posting: &'a Posting) {
+        match posting {
+            Posting::Empty => {}
+            Posting::One(one) => self.ones.push(*one),
+            Posting::Many(many) => self.many.push(many),
         }
+    }
+
+    /// A union of one set is that set.
+    pub(crate) fn finish_or_borrow(self) -> Cow<'a, RoaringBitmap> {
+        match (self.ones.as_slice(), self.many.as_slice()) {
+            ([], [one]) => Cow::Borrowed(one),
+            _ => Cow::Owned(self.finish()),
+        }
+    }
+
+    pub(crate) fn finish(mut self) -> RoaringBitmap {
+        self.ones.sort_unstable();
+        let mut set = self.many.union();
+        set.extend(self.ones);
+        set
     }
 }

@@ -7,6 +7,7 @@ use super::{SledConfig, SledIndex};
 use dir_core::Clock;
 use dir_core::index::IndexError;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 /// An index that is open, perhaps instead of another.
 pub struct Opened {
@@ -28,10 +29,10 @@ pub struct SetAside {
 /// Opens the index; a damaged one is moved to `<path>.damaged-<time>` first and an empty one opened. Errors that
 /// are no damage (in use, no permission) are answered as they are: nothing is moved.
 pub fn open_or_set_aside(config: SledConfig, clock: &dyn Clock) -> Result<Opened, IndexError> {
-    match SledIndex::open(config.clone()) {
+    let lock = Arc::new(Lock::take(&config.path)?);
+    match SledIndex::open_locked(config.clone(), lock.clone()) {
         Ok(index) => Ok(Opened { index, set_aside: None }),
         Err(IndexError::Damaged(reason)) => {
-            let lock = Lock::take(&config.path)?;
             let path = vacant(&config.path, &clock.now().rfc3339().replace(['-', ':'], ""));
             std::fs::rename(&config.path, &path).map_err(|e| from_io("setting a damaged index aside", e))?;
             tracing::error!(reason, moved_to = %path.display(), "the index is damaged and starts empty");

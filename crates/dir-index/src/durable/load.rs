@@ -2,7 +2,7 @@
 
 use super::failure::{from_io, from_sled};
 use super::{SledConfig, keys, marker};
-use crate::chunk::{Chunk, Place};
+use crate::chunk::{Chunk, MAX_TEXT_BYTES, Place};
 use crate::codec::{Summary, decode_row, decode_summary, peek_row_time};
 use crate::core::Core;
 use dir_core::Cid;
@@ -125,15 +125,7 @@ fn scan(db: &sled::Db) -> Result<Vec<Raw>, IndexError> {
 /// Decodes the rows into chunks, several at once.
 fn build(rows: Vec<Raw>, chunk_records: usize) -> Result<(Core, Summary), IndexError> {
     let core = Core::new(chunk_records);
-    let mut slices = Vec::new();
-    let mut rows = rows.into_iter();
-    loop {
-        let slice: Vec<Raw> = rows.by_ref().take(core.chunk_records()).collect();
-        if slice.is_empty() {
-            break;
-        }
-        slices.push(slice);
-    }
+    let slices = cut(rows, core.chunk_records());
     let built = in_parallel(slices, |slice| {
         let mut chunk = Chunk::default();
         let mut members = Vec::with_capacity(slice.len());
@@ -151,6 +143,23 @@ fn build(rows: Vec<Raw>, chunk_records: usize) -> Result<(Core, Summary), IndexE
         core.adopt(chunk, &members);
     }
     Ok((core, summary))
+}
+
+/// Cuts the rows into what a chunk takes: so many records, and so many bytes.
+fn cut(rows: Vec<Raw>, records: usize) -> Vec<Vec<Raw>> {
+    let mut slices: Vec<Vec<Raw>> = Vec::new();
+    let mut bytes = 0;
+    for raw in rows {
+        bytes += raw.value.len();
+        match slices.last_mut() {
+            Some(slice) if slice.len() < records && bytes < MAX_TEXT_BYTES => slice.push(raw),
+            _ => {
+                bytes = raw.value.len();
+                slices.push(vec![raw]);
+            }
+        }
+    }
+    slices
 }
 
 /// The sequence numbers of the oldest event and of the one after the newest.

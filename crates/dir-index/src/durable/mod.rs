@@ -78,10 +78,10 @@ impl SledIndex {
     /// [`open_or_set_aside`]. [`IndexError::Backend`]: it cannot be used now (in use, no permission, disk full).
     pub fn open(config: SledConfig) -> Result<Self, IndexError> {
         let lock = Lock::take(&config.path)?;
-        Self::open_locked(config, lock)
+        Self::open_locked(config, Arc::new(lock))
     }
 
-    fn open_locked(config: SledConfig, lock: Lock) -> Result<Self, IndexError> {
+    fn open_locked(config: SledConfig, lock: Arc<Lock>) -> Result<Self, IndexError> {
         let loaded = load::load(&config)?;
         marker::remove(&config.path)?;
         let core = Arc::new(loaded.core);

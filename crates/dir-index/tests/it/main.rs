@@ -1,8 +1,7 @@
-//! The adapters against the conformance suite, crashes and damage.
+//! The adapters against the conformance suite, restarts and damage.
 
 // Helpers of tests are test code as well.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
-mod crash;
 mod durable;
 mod memory;

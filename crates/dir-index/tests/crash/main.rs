@@ -1,4 +1,10 @@
 //! Processes killed in the middle of their work: nothing acknowledged is lost, nothing is half there.
+//!
+//! A test binary of its own: between fork and exec a child holds the file locks of its parent, which would
+//! disturb the tests that open and close indexes meanwhile.
+
+// Helpers of tests are test code as well.
+#![allow(clippy::unwrap_used, clippy::expect_used)]
 
 use dir_core::index::RecordIndex;
 use dir_core::{Cid, EventKind};
@@ -54,7 +60,7 @@ struct Acks {
 
 fn kill_after(dir: &Path, first: u64, acks_wanted: usize, acks: &mut Acks) {
     let mut child = Command::new(std::env::current_exe().unwrap())
-        .args(["crash::killed_writers_lose_nothing_acknowledged", "--exact", "--nocapture"])
+        .args(["killed_writers_lose_nothing_acknowledged", "--exact", "--nocapture"])
         .env(DIRECTORY, dir)
         .env(FIRST, first.to_string())
         .stdout(Stdio::piped())
