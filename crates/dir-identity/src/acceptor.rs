@@ -12,6 +12,7 @@ use parking_lot::Mutex;
 use std::collections::HashSet;
 use std::fmt;
 use std::future::Future;
+use std::io::ErrorKind;
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -169,6 +170,9 @@ async fn run(
         };
         match accepted {
             Ok((io, addr)) => admit(&acceptor, io, addr, slot, &tx, &stop),
+            // The peer gave up in the backlog: not our trouble, and no reason to make the next one wait.
+            Err(error)
+                if matches!(error.kind(), ErrorKind::ConnectionAborted | ErrorKind::ConnectionReset) => {}
             Err(error) => {
                 warn!(%error, "accepting a connection failed");
                 tokio::time::sleep(ACCEPT_PAUSE).await;
@@ -186,7 +190,7 @@ fn admit(
     stop: &CancellationToken,
 ) {
     let config = &acceptor.config;
-    let seat = match acceptor.registry.sit(addr.ip(), config.max_total, config.max_per_ip) {
+    let seat = match acceptor.registry.sit(addr.ip().to_canonical(), config.max_total, config.max_per_ip) {
         Ok(seat) => seat,
         Err(cap) => return acceptor.refuse(addr, &cap_refusal(cap)),
     };

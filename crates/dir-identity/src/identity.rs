@@ -11,13 +11,17 @@ use dir_core::{Clock, Timestamp, TrustDomain};
 use parking_lot::Mutex;
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::Duration;
 use tokio::sync::watch;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 /// How long before the end of our SVID we call ourselves not ready, at most; a tenth of its life if that is less.
 pub(crate) const NEAR_EXPIRY: Duration = Duration::from_secs(60);
+
+/// After so many refusals in a row our identity counts as withdrawn. A SPIRE agent refuses once, for half a second,
+/// while it replaces SVIDs whose CA was tainted; the next question comes after the first pause of the back-off.
+pub(crate) const DENIALS_MAX: u32 = 2;
 
 /// What the watcher writes and everybody reads.
 pub(crate) struct Shared {
@@ -27,7 +31,8 @@ pub(crate) struct Shared {
     pub(crate) config: WorkloadConfig,
     pub(crate) metrics: IdentityMetrics,
     pub(crate) connected: AtomicBool,
-    pub(crate) withdrawn: AtomicBool,
+    /// Times in a row that the agent said it has no identity for us.
+    pub(crate) denials: AtomicU32,
     pub(crate) watcher_alive: AtomicBool,
     /// When the content of each bundle was last received, changed or not.
     pub(crate) received: Mutex<BTreeMap<TrustDomain, Timestamp>>,
@@ -122,7 +127,7 @@ pub struct Health {
     pub near_expiry: bool,
     /// The stream to the Workload API is open and has delivered.
     pub source_connected: bool,
-    /// The agent said that we have no identity any more.
+    /// The agent said, twice in a row, that we have no identity any more.
     pub withdrawn: bool,
     /// The task that keeps all this up to date runs.
     pub watcher_alive: bool,
@@ -141,7 +146,7 @@ impl Health {
             expires_in,
             near_expiry: expires_in < margin,
             source_connected: shared.connected.load(Ordering::Relaxed),
-            withdrawn: shared.withdrawn.load(Ordering::Relaxed),
+            withdrawn: shared.denials.load(Ordering::Relaxed) >= DENIALS_MAX,
             watcher_alive: shared.watcher_alive.load(Ordering::Relaxed),
         }
     }

@@ -36,9 +36,8 @@ impl Leaf {
     pub(crate) fn parse(der: &[u8], usage: Option<Usage>) -> Result<Self, Refusal> {
         let (rest, cert) = X509Certificate::from_der(der)
             .map_err(|e| Refusal::new(RefuseReason::BadChain, format!("the leaf is no certificate: {e}")))?;
-        let presented = presented(&cert);
         let refuse =
-            |reason, detail: String| Err(Refusal::new(reason, detail).with_presented(presented.clone()));
+            |reason, detail: String| Err(Refusal::new(reason, detail).with_presented(presented(&cert)));
         if !rest.is_empty() {
             return refuse(RefuseReason::BadChain, "bytes follow the leaf certificate".to_owned());
         }
@@ -165,4 +164,50 @@ fn check_usage(cert: &X509Certificate<'_>, usage: Option<Usage>) -> Result<(), (
 fn hex(bytes: &[u8]) -> String {
     let start = bytes.iter().position(|b| *b != 0).unwrap_or(0);
     data_encoding::HEXLOWER.encode(&bytes[start..])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::devapi::{Authority, ChainForm};
+    use proptest::prelude::*;
+    use std::sync::LazyLock;
+    use std::time::Duration;
+
+    static GOOD: LazyLock<Vec<u8>> = LazyLock::new(|| {
+        let (now, ttl) = (Timestamp::from_secs(1_000_000), Duration::from_secs(3600));
+        let ca = Authority::new(&"a.example".parse().unwrap(), now, ttl, ChainForm::SelfSigned).unwrap();
+        let id = "spiffe://a.example/w".parse().unwrap();
+        ca.issue(&id, &["h.example".to_owned()], now, ttl).unwrap().0.remove(0)
+    });
+
+    #[test]
+    fn a_good_leaf_and_the_edges_of_its_life() {
+        let leaf = Leaf::parse(&GOOD, Some(Usage::Client)).unwrap();
+        assert_eq!(leaf.dns_names, ["h.example"]);
+        let at = |secs| leaf.check_time(Timestamp::from_secs(secs)).map_err(|r| r.reason);
+        assert_eq!(at(1_003_600), Ok(()));
+        assert_eq!(at(1_003_601), Err(RefuseReason::Expired));
+        assert_eq!(at(999_990), Ok(()));
+        assert_eq!(at(999_989), Err(RefuseReason::NotYetValid));
+    }
+
+    proptest! {
+        // The signature is not checked here, so damage may go unnoticed; it must never panic.
+        #[test]
+        fn damaged_leaves_never_panic(at in 0usize..600, bits in 1u8.., cut in 0usize..600) {
+            let mut der = GOOD.clone();
+            let at = at % der.len();
+            der[at] ^= bits;
+            let _ = Leaf::parse(&der, Some(Usage::Server));
+            let _ = describe(&der);
+            der.truncate(cut);
+            prop_assert!(Leaf::parse(&der, None).is_err() || der.len() == GOOD.len());
+        }
+
+        #[test]
+        fn any_bytes_get_an_answer(der in proptest::collection::vec(any::<u8>(), 0..256)) {
+            prop_assert_eq!(Leaf::parse(&der, None).unwrap_err().reason, RefuseReason::BadChain);
+        }
+    }
 }

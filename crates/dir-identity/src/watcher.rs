@@ -3,7 +3,7 @@
 use crate::config::WorkloadConfig;
 use crate::error::{IdentityError, WaitReason};
 use crate::feed::{self, FeedEvent};
-use crate::identity::Shared;
+use crate::identity::{DENIALS_MAX, Shared};
 use crate::metrics::IdentityMetrics;
 use crate::proto::X509SvidResponse;
 use crate::snapshot::{OwnSvid, TlsSnapshot};
@@ -15,7 +15,7 @@ use parking_lot::Mutex;
 use spiffe::transport::Endpoint;
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::Duration;
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, MissedTickBehavior, interval_at};
@@ -28,6 +28,10 @@ const REPORT_EVERY: Duration = Duration::from_secs(10);
 const RECHECK_EVERY: Duration = Duration::from_secs(1);
 /// Pause before a watcher that ended is started again.
 const RESTART_PAUSE: Duration = Duration::from_secs(1);
+/// A watcher that ran that long was started with success.
+const SETTLED: Duration = Duration::from_secs(60);
+/// After so many watchers in a row that ended before that, the process is not live any more.
+const RESTARTS_MAX: u32 = 3;
 
 /// What the start hands to the steady state.
 pub(crate) struct Boot {
@@ -170,7 +174,7 @@ fn share(
         config,
         metrics,
         connected: AtomicBool::new(true),
-        withdrawn: AtomicBool::new(false),
+        denials: AtomicU32::new(0),
         watcher_alive: AtomicBool::new(true),
         received: Mutex::new(received),
     }
@@ -180,16 +184,18 @@ fn share(
 pub(crate) async fn supervise(boot: Boot, stop: CancellationToken) {
     let Boot { shared, endpoint, events } = boot;
     let mut events = Some(events);
+    let mut failures = 0;
     loop {
         let rx = events.take().unwrap_or_else(|| {
             feed::spawn(endpoint.clone(), shared.config.startup_wait.clone(), stop.clone())
         });
-        shared.watcher_alive.store(true, Ordering::Relaxed);
+        let begun = Instant::now();
         let ended = tokio::spawn(follow(shared.clone(), rx, stop.clone())).await;
         if stop.is_cancelled() {
             return;
         }
-        shared.watcher_alive.store(false, Ordering::Relaxed);
+        failures = if begun.elapsed() < SETTLED { failures + 1 } else { 1 };
+        shared.watcher_alive.store(failures < RESTARTS_MAX, Ordering::Relaxed);
         let error = ended.err().map(|e| e.to_string()).unwrap_or_default();
         error!(error, "the identity watcher ended and is started again");
         if stop.run_until_cancelled(tokio::time::sleep(RESTART_PAUSE)).await.is_none() {
@@ -227,8 +233,11 @@ async fn follow(shared: Arc<Shared>, mut events: mpsc::Receiver<FeedEvent>, stop
 fn failed(shared: &Shared, reason: &WaitReason) {
     let was_connected = shared.connected.swap(false, Ordering::Relaxed);
     if matches!(reason, WaitReason::NoIdentityIssued) {
-        if !shared.withdrawn.swap(true, Ordering::Relaxed) {
-            warn!(socket = shared.config.socket, %reason, "the agent has withdrawn our identity; not ready");
+        let socket = &shared.config.socket;
+        match shared.denials.fetch_add(1, Ordering::Relaxed) + 1 {
+            1 => warn!(socket, %reason, "the agent refuses us an identity; asking again"),
+            DENIALS_MAX => warn!(socket, %reason, "the agent has withdrawn our identity; not ready"),
+            _ => {}
         }
         shared.metrics.update_rejected("withdrawn");
     } else if was_connected {
@@ -266,7 +275,7 @@ fn apply(shared: &Shared, message: &X509SvidResponse) -> bool {
             (last.svid().clone(), None)
         }
     };
-    shared.withdrawn.store(false, Ordering::Relaxed);
+    shared.denials.store(0, Ordering::Relaxed);
     {
         let mut received = shared.received.lock();
         received.retain(|domain, _| bundles.get(domain).is_some());

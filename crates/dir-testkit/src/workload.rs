@@ -123,3 +123,91 @@ impl Deref for FaultyWorkload {
         &self.api
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use dir_identity::devapi::{DevDomain, DevSvid};
+    use dir_identity::{Identity, StartupWait, WorkloadConfig};
+    use std::time::{SystemTime, UNIX_EPOCH};
+
+    struct SystemClock;
+
+    impl Clock for SystemClock {
+        fn now(&self) -> Timestamp {
+            let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
+            Timestamp(i64::try_from(since.as_millis()).unwrap())
+        }
+    }
+
+    type Fault = fn(&FaultyWorkload);
+
+    const ID: &str = "spiffe://a.example/w";
+
+    fn faulty(dir: &tempfile::TempDir) -> FaultyWorkload {
+        let svid = DevSvid { spiffe_id: ID.to_owned(), ..DevSvid::default() };
+        let own = DevDomain {
+            name: "a.example".to_owned(),
+            svids: vec![svid],
+            federates_with: vec!["b.example".to_owned()],
+        };
+        let partner = DevDomain { name: "b.example".to_owned(), ..DevDomain::default() };
+        let hour = Duration::from_secs(3600);
+        let config = DevConfig {
+            socket: dir.path().join("s"),
+            trust_domains: vec![own, partner],
+            svid_ttl: hour,
+            ca_ttl: hour,
+        };
+        FaultyWorkload::late(config, Arc::new(SystemClock)).unwrap()
+    }
+
+    async fn obtain(faulty: &FaultyWorkload, total: Duration) -> Result<Identity, String> {
+        let pause = Duration::from_millis(10);
+        let config = WorkloadConfig {
+            socket: faulty.socket_uri(),
+            startup_wait: StartupWait { initial: pause, max: pause, total },
+            ..WorkloadConfig::default()
+        };
+        let registry = prometheus::Registry::new();
+        Identity::obtain(config, Arc::new(SystemClock), &registry).await.map_err(|e| e.to_string())
+    }
+
+    #[tokio::test]
+    async fn every_fault_is_seen_and_passes() {
+        let dir = tempfile::tempdir().unwrap();
+        let agent = faulty(&dir);
+        let (short, long) = (Duration::from_millis(200), Duration::from_secs(20));
+        assert!(obtain(&agent, short).await.unwrap_err().contains("socket absent"));
+        agent.appear().await.unwrap();
+        let rows: [(Fault, &str); 5] = [
+            (FaultyWorkload::deny, "no identity issued"),
+            (FaultyWorkload::fail_attestation, "workload attestation failed"),
+            (FaultyWorkload::stall, "sent nothing"),
+            (FaultyWorkload::garbage_svids, "SVID unusable"),
+            (|f| f.foreign_keys().unwrap(), "private key"),
+        ];
+        for (fault, text) in rows {
+            fault(&agent);
+            let error = obtain(&agent, short).await.unwrap_err();
+            assert!(error.contains(text), "{error}");
+        }
+        agent.garbage_bundle("b.example");
+        let identity = obtain(&agent, long).await.unwrap();
+        assert_eq!(identity.snapshot().bundles().len(), 1);
+        agent.recover();
+        assert_eq!(obtain(&agent, long).await.unwrap().snapshot().bundles().len(), 2);
+        agent.vanish().await;
+        assert!(obtain(&agent, short).await.unwrap_err().contains("socket absent"));
+    }
+
+    #[tokio::test]
+    async fn odd_certificates_are_minted() {
+        let dir = tempfile::tempdir().unwrap();
+        let faulty = faulty(&dir);
+        let id: SpiffeId = ID.parse().unwrap();
+        let minted = faulty.mint("a.example", &id, |params| params.key_usages.clear()).unwrap().unwrap();
+        assert_eq!(minted.chain.len(), 1);
+        assert!(faulty.mint("unknown.example", &id, |_| {}).is_none());
+    }
+}
