@@ -15,6 +15,7 @@ mod exchange;
 mod node;
 mod search;
 mod security;
+pub mod settings;
 mod spiffe;
 mod status;
 mod store;

@@ -3,6 +3,7 @@
 use crate::commands::{cid, completion, delete, health, info, pull, push, search, version};
 use crate::output::Format;
 use clap::{Args, Parser, Subcommand};
+use dir_client::settings::Flags;
 
 const AFTER_HELP: &str = "\
 Settings are taken from flags, then from the environment, then from defaults.
@@ -24,52 +25,67 @@ pub(crate) struct Cli {
 }
 
 /// Settings of every command.
-#[derive(Debug, Clone, Default, Args)]
+#[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Global options")]
 pub(crate) struct GlobalArgs {
     /// Server: host:port, grpcs://host, grpc://host:port or unix:///path [env: DIRECTORY_CLIENT_SERVER_ADDRESS]
     /// [default: 0.0.0.0:8888, which is this machine]
     #[arg(long, global = true, value_name = "ADDR")]
-    pub(crate) server_addr: Option<String>,
+    server_addr: Option<String>,
     /// insecure, none (plaintext), x509 (SPIFFE) or tls (PEM files) [env: DIRECTORY_CLIENT_AUTH_MODE]
     /// [default: insecure]
     #[arg(long, global = true, value_name = "MODE")]
-    pub(crate) auth_mode: Option<String>,
+    auth_mode: Option<String>,
     /// Workload API for x509: unix:///path [env: DIRECTORY_CLIENT_SPIFFE_SOCKET_PATH, SPIFFE_ENDPOINT_SOCKET]
     #[arg(long, global = true, value_name = "SOCKET")]
-    pub(crate) spiffe_socket_path: Option<String>,
+    spiffe_socket_path: Option<String>,
     /// For x509, the server to expect: a SPIFFE ID or a trust domain [env: DIRECTORY_CLIENT_EXPECTED_SERVER_ID]
     /// [default: any workload of the own trust domain]
     #[arg(long, global = true, value_name = "ID")]
-    pub(crate) expected_server_id: Option<String>,
+    expected_server_id: Option<String>,
     /// Name to ask the server for (SNI) instead of its host [env: DIRECTORY_CLIENT_TLS_SERVER_NAME]
     #[arg(long, global = true, value_name = "NAME")]
-    pub(crate) tls_server_name: Option<String>,
+    tls_server_name: Option<String>,
     /// Authorities for tls, PEM [env: DIRECTORY_CLIENT_TLS_CA_FILE]
     #[arg(long, global = true, value_name = "FILE")]
-    pub(crate) tls_ca_file: Option<String>,
+    tls_ca_file: Option<String>,
     /// Client certificate chain for tls, PEM [env: DIRECTORY_CLIENT_TLS_CERT_FILE]
     #[arg(long, global = true, value_name = "FILE")]
-    pub(crate) tls_cert_file: Option<String>,
+    tls_cert_file: Option<String>,
     /// Client key for tls, PEM [env: DIRECTORY_CLIENT_TLS_KEY_FILE]
     #[arg(long, global = true, value_name = "FILE")]
-    pub(crate) tls_key_file: Option<String>,
+    tls_key_file: Option<String>,
     /// Longest wait for the SVID, for the connection and for each answer: 500ms, 30s, 2m
     /// [env: DIRECTORY_CLIENT_TIMEOUT] [default: 30s]
     #[arg(long, global = true, value_name = "TIME")]
-    pub(crate) timeout: Option<String>,
+    timeout: Option<String>,
     /// How data is written
     #[arg(short, long, global = true, value_name = "FORMAT", value_enum)]
-    pub(crate) output: Option<Format>,
+    output: Option<Format>,
     /// Short for --output json
     #[arg(long, global = true, conflicts_with = "output")]
-    pub(crate) json: bool,
+    json: bool,
     /// Say nothing but errors
     #[arg(short, long, global = true)]
     pub(crate) quiet: bool,
 }
 
 impl GlobalArgs {
+    /// What the flags say of the connection.
+    pub(crate) fn flags(&self) -> Flags {
+        Flags {
+            server_addr: self.server_addr.clone(),
+            auth_mode: self.auth_mode.clone(),
+            spiffe_socket_path: self.spiffe_socket_path.clone(),
+            expected_server_id: self.expected_server_id.clone(),
+            tls_server_name: self.tls_server_name.clone(),
+            tls_ca_file: self.tls_ca_file.clone(),
+            tls_cert_file: self.tls_cert_file.clone(),
+            tls_key_file: self.tls_key_file.clone(),
+            timeout: self.timeout.clone(),
+        }
+    }
+
     pub(crate) fn format(&self) -> Format {
         if self.json { Format::Json } else { self.output.unwrap_or(Format::Human) }
     }

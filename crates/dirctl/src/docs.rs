@@ -18,24 +18,24 @@ fn reference() -> String {
     let mut root = Cli::command().term_width(100).version("VERSION (TARGET)");
     root.build();
     let mut text = HEAD.to_owned();
-    section(&mut text, &mut root, "dirctl", 2);
-    let names: Vec<String> = root.get_subcommands().map(|c| c.get_name().to_owned()).collect();
-    for name in names.iter().filter(|n| *n != "help") {
-        if let Some(command) = root.find_subcommand_mut(name) {
-            // The options of every command are told once, at the top.
-            let globals: Vec<String> = command
-                .get_arguments()
-                .filter(|a| a.is_global_set())
-                .map(|a| a.get_id().to_string())
-                .collect();
-            let mut own = command.clone();
-            for id in globals {
-                own = own.mut_arg(id, |a| a.hide(true));
-            }
-            section(&mut text, &mut own, &format!("dirctl {name}"), 2);
-        }
-    }
+    section(&mut text, &mut root.clone(), "dirctl", 2);
+    below(&mut text, &root, "dirctl", 2);
     text
+}
+
+/// The subcommands, in depth.
+fn below(text: &mut String, parent: &Command, path: &str, level: usize) {
+    for command in parent.get_subcommands().filter(|c| c.get_name() != "help") {
+        let path = format!("{path} {}", command.get_name());
+        // The options of every command are told once, at the top.
+        let globals = command.get_arguments().filter(|a| a.is_global_set()).map(|a| a.get_id().to_string());
+        let mut own = globals
+            .collect::<Vec<_>>()
+            .into_iter()
+            .fold(command.clone(), |own, id| own.mut_arg(id, |a| a.hide(true)));
+        section(text, &mut own, &path, level);
+        below(text, command, &path, level + 1);
+    }
 }
 
 fn section(text: &mut String, command: &mut Command, title: &str, level: usize) {

@@ -1,6 +1,7 @@
 //! How a command ends when it does not end well.
 
 use crate::output::Talk;
+use dir_client::settings::SettingError;
 use dir_client::{ClientError, exit};
 use serde::Serialize;
 use std::fmt::Display;
@@ -91,6 +92,18 @@ impl From<ClientError> for Fail {
             next: error.next_step().to_owned(),
             code: error.exit_code(),
             general: error.kind().is_general(),
+        }
+    }
+}
+
+impl From<SettingError> for Fail {
+    fn from(error: SettingError) -> Self {
+        Self {
+            kind: if error.is_usage { "usage" } else { "config" },
+            code: error.exit_code(),
+            message: error.message,
+            next: error.next,
+            general: true,
         }
     }
 }

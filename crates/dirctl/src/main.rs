@@ -10,7 +10,6 @@ mod fail;
 mod json;
 mod output;
 mod progress;
-mod settings;
 
 use clap::Parser;
 use std::process::ExitCode;

@@ -13,10 +13,11 @@ pub(crate) mod version;
 use crate::cli::{Cli, Command, GlobalArgs};
 use crate::fail::{Fail, Tally};
 use crate::output::{Out, Talk};
-use dir_client::{Client, exit};
+use dir_client::{Client, ClientConfig, exit, settings};
 use dir_runtime::SystemClock;
 use serde::Serialize;
 use std::sync::Arc;
+use tracing::Level;
 
 /// What a command works with.
 pub(crate) struct Context {
@@ -28,7 +29,9 @@ pub(crate) struct Context {
 impl Context {
     /// A client as flags and environment describe it.
     pub(crate) async fn client(&self) -> Result<Client, Fail> {
-        let config = crate::settings::client_config(&self.global, &|name: &str| std::env::var(name).ok())?;
+        let config = settings::client_config(&self.global.flags(), &|name: &str| std::env::var(name).ok())?;
+        let config =
+            ClientConfig { user_agent: concat!("dirctl/", env!("CARGO_PKG_VERSION")).to_owned(), ..config };
         Ok(Client::new(config, Arc::new(SystemClock)).await?)
     }
 
@@ -59,8 +62,23 @@ pub(crate) enum Subject {
     Cid(String),
 }
 
+/// Warnings of the libraries to stderr, such as why the SVID lets wait; `DIRECTORY_LOGGER_LOG_LEVEL` says how much.
+fn start_log(quiet: bool) {
+    let level =
+        match std::env::var("DIRECTORY_LOGGER_LOG_LEVEL").unwrap_or_default().to_ascii_uppercase().as_str() {
+            "DEBUG" => Level::DEBUG,
+            "INFO" => Level::INFO,
+            _ if quiet => Level::ERROR,
+            _ => Level::WARN,
+        };
+    let log = tracing_subscriber::fmt().with_writer(std::io::stderr).with_max_level(level).with_ansi(false);
+    // A second subscriber cannot come about in `main`; if one were there, it would do.
+    let _ = log.without_time().with_target(false).try_init();
+}
+
 /// Runs a command to its exit code.
 pub(crate) async fn run(cli: Cli) -> u8 {
+    start_log(cli.global.quiet);
     let no_color = std::env::var_os("NO_COLOR").is_some_and(|v| !v.is_empty());
     let talk = Talk::new(cli.global.quiet, no_color);
     let context = Context { out: Out { format: cli.global.format() }, talk, global: cli.global };

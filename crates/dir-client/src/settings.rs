@@ -1,28 +1,24 @@
-//! Where settings come from: flag, then environment, then default. One pure function decides, for every setting.
+//! Where a client's settings come from: flag, then environment, then default. One pure function decides, for every
+//! setting and every program; the program passes its environment in.
 
-use crate::cli::GlobalArgs;
-use crate::fail::Fail;
-use dir_client::{AuthMode, ClientConfig, ExpectedServer, Source, TlsFiles, exit};
+use crate::config::{AuthMode, ClientConfig, ExpectedServer, Source, TlsFiles};
 use std::path::PathBuf;
 use std::time::Duration;
 
 /// The flag, its environment variable, its default.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Setting {
-    pub(crate) flag: &'static str,
-    pub(crate) env: &'static str,
-    pub(crate) default: Option<&'static str>,
+struct Setting {
+    flag: &'static str,
+    env: &'static str,
+    default: Option<&'static str>,
 }
 
 const fn setting(flag: &'static str, env: &'static str, default: Option<&'static str>) -> Setting {
     Setting { flag, env, default }
 }
 
-const SERVER_ADDR: Setting = setting(
-    "--server-addr",
-    "DIRECTORY_CLIENT_SERVER_ADDRESS",
-    Some(dir_client::address::DEFAULT_SERVER_ADDRESS),
-);
+const SERVER_ADDR: Setting =
+    setting("--server-addr", "DIRECTORY_CLIENT_SERVER_ADDRESS", Some(crate::address::DEFAULT_SERVER_ADDRESS));
 const AUTH_MODE: Setting = setting("--auth-mode", "DIRECTORY_CLIENT_AUTH_MODE", None);
 const SOCKET: Setting = setting("--spiffe-socket-path", "DIRECTORY_CLIENT_SPIFFE_SOCKET_PATH", None);
 const SERVER_NAME: Setting = setting("--tls-server-name", "DIRECTORY_CLIENT_TLS_SERVER_NAME", None);
@@ -42,14 +38,14 @@ const OIDC_HINTS: [&str; 3] =
 
 /// A value and where it came from.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Found {
-    pub(crate) value: String,
-    pub(crate) source: Source,
+struct Found {
+    value: String,
+    source: Source,
 }
 
 impl Setting {
     /// Flag, then environment, then default. An empty variable says nothing; an empty flag says "empty".
-    pub(crate) fn find(self, flag: Option<&str>, env: &impl Fn(&str) -> Option<String>) -> Option<Found> {
+    fn find(self, flag: Option<&str>, env: &impl Fn(&str) -> Option<String>) -> Option<Found> {
         if let Some(value) = flag {
             return Some(Found { value: value.to_owned(), source: Source::Flag(self.flag) });
         }
@@ -60,50 +56,91 @@ impl Setting {
     }
 }
 
-/// What a client is told by flags and environment.
-pub(crate) fn client_config(
-    args: &GlobalArgs,
+/// What flags say; `None` where a flag is not given.
+#[derive(Debug, Clone, Default)]
+pub struct Flags {
+    /// `--server-addr`
+    pub server_addr: Option<String>,
+    /// `--auth-mode`
+    pub auth_mode: Option<String>,
+    /// `--spiffe-socket-path`
+    pub spiffe_socket_path: Option<String>,
+    /// `--expected-server-id`
+    pub expected_server_id: Option<String>,
+    /// `--tls-server-name`
+    pub tls_server_name: Option<String>,
+    /// `--tls-ca-file`
+    pub tls_ca_file: Option<String>,
+    /// `--tls-cert-file`
+    pub tls_cert_file: Option<String>,
+    /// `--tls-key-file`
+    pub tls_key_file: Option<String>,
+    /// `--timeout`
+    pub timeout: Option<String>,
+}
+
+/// A setting that does not fit.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{message}")]
+pub struct SettingError {
+    /// Which setting, where it came from, and what is wrong with it.
+    pub message: String,
+    /// What to do; may be empty.
+    pub next: String,
+    /// Whether a flag said it (wrong usage) and not the environment (wrong configuration).
+    pub is_usage: bool,
+}
+
+impl SettingError {
+    /// The exit code of a program that ends because of it.
+    pub const fn exit_code(&self) -> u8 {
+        if self.is_usage { crate::exit::USAGE } else { crate::exit::CONFIG }
+    }
+}
+
+/// What a client is told by flags and environment. `env` looks a variable up; empty ones say nothing.
+pub fn client_config(
+    flags: &Flags,
     env: &impl Fn(&str) -> Option<String>,
-) -> Result<ClientConfig, Fail> {
+) -> Result<ClientConfig, SettingError> {
     let text = |setting: Setting, flag: &Option<String>| setting.find(flag.as_deref(), env);
     let file = |setting: Setting, flag: &Option<String>| text(setting, flag).map(|f| PathBuf::from(f.value));
     let defaults = ClientConfig::default();
 
     refuse_skip_verify(env)?;
-    let server = text(SERVER_ADDR, &args.server_addr);
+    let server = text(SERVER_ADDR, &flags.server_addr);
     let (server_addr, server_addr_source) =
         server.map_or((defaults.server_addr, Source::Default), |f| (f.value, f.source));
-    let auth_mode = auth_mode(text(AUTH_MODE, &args.auth_mode), env)?;
-    let expected_server = match text(EXPECTED, &args.expected_server_id) {
+    let auth_mode = auth_mode(text(AUTH_MODE, &flags.auth_mode), env)?;
+    let expected_server = match text(EXPECTED, &flags.expected_server_id) {
         None => ExpectedServer::default(),
         Some(found) => found.value.parse().map_err(|e| bad(EXPECTED, &found, e))?,
     };
-    let timeout = match text(TIMEOUT, &args.timeout) {
-        None => dir_client::config::DEFAULT_CALL_TIMEOUT,
+    let timeout = match text(TIMEOUT, &flags.timeout) {
+        None => crate::config::DEFAULT_CALL_TIMEOUT,
         Some(found) => duration(&found.value).map_err(|e| bad(TIMEOUT, &found, e))?,
     };
-    let socket = text(SOCKET, &args.spiffe_socket_path).map(|f| f.value);
+    let socket = text(SOCKET, &flags.spiffe_socket_path).map(|f| f.value);
     Ok(ClientConfig {
         server_addr,
         server_addr_source,
         auth_mode,
         spiffe_socket: socket.or_else(|| env(STANDARD_SOCKET).filter(|v| !v.is_empty())),
         tls: TlsFiles {
-            ca: file(CA_FILE, &args.tls_ca_file),
-            cert: file(CERT_FILE, &args.tls_cert_file),
-            key: file(KEY_FILE, &args.tls_key_file),
+            ca: file(CA_FILE, &flags.tls_ca_file),
+            cert: file(CERT_FILE, &flags.tls_cert_file),
+            key: file(KEY_FILE, &flags.tls_key_file),
         },
-        server_name: text(SERVER_NAME, &args.tls_server_name).map(|f| f.value),
+        server_name: text(SERVER_NAME, &flags.tls_server_name).map(|f| f.value),
         expected_server,
-        connect_timeout: dir_client::config::DEFAULT_CONNECT_TIMEOUT.min(timeout),
+        connect_timeout: crate::config::DEFAULT_CONNECT_TIMEOUT.min(timeout),
         call_timeout: Some(timeout),
         identity_timeout: timeout,
-        user_agent: concat!("dirctl/", env!("CARGO_PKG_VERSION")).to_owned(),
         ..defaults
     })
 }
 
-fn auth_mode(found: Option<Found>, env: &impl Fn(&str) -> Option<String>) -> Result<AuthMode, Fail> {
+fn auth_mode(found: Option<Found>, env: &impl Fn(&str) -> Option<String>) -> Result<AuthMode, SettingError> {
     let Some(found) = found else {
         let hint = OIDC_HINTS.into_iter().find(|name| env(name).is_some_and(|v| !v.is_empty()));
         return match hint {
@@ -117,7 +154,7 @@ fn auth_mode(found: Option<Found>, env: &impl Fn(&str) -> Option<String>) -> Res
     found.value.parse().map_err(|e| bad(AUTH_MODE, &found, e))
 }
 
-fn refuse_skip_verify(env: &impl Fn(&str) -> Option<String>) -> Result<(), Fail> {
+fn refuse_skip_verify(env: &impl Fn(&str) -> Option<String>) -> Result<(), SettingError> {
     match env(SKIP_VERIFY).as_deref() {
         None | Some("" | "0" | "false" | "FALSE" | "False" | "f" | "F") => Ok(()),
         Some(_) => Err(config_error(
@@ -128,7 +165,7 @@ fn refuse_skip_verify(env: &impl Fn(&str) -> Option<String>) -> Result<(), Fail>
 }
 
 /// `30s`, `2m`, `500ms`, `1h`; a bare number is seconds. Zero is refused: it would be no wait at all.
-pub(crate) fn duration(text: &str) -> Result<Duration, String> {
+pub fn duration(text: &str) -> Result<Duration, String> {
     let digits = text.len() - text.trim_start_matches(|c: char| c.is_ascii_digit()).len();
     let (number, unit) = text.split_at(digits);
     let number: u64 =
@@ -146,17 +183,16 @@ pub(crate) fn duration(text: &str) -> Result<Duration, String> {
     }
 }
 
-/// A value that does not fit: usage for flags, configuration for the rest.
-fn bad(setting: Setting, found: &Found, cause: impl std::fmt::Display) -> Fail {
-    let message = format!("{} ({}): {cause}", setting.flag, found.source);
-    match found.source {
-        Source::Flag(_) => Fail::usage(message, ""),
-        Source::Env(_) | Source::Default => config_error(message, ""),
+fn bad(setting: Setting, found: &Found, cause: impl std::fmt::Display) -> SettingError {
+    SettingError {
+        message: format!("{} ({}): {cause}", setting.flag, found.source),
+        next: String::new(),
+        is_usage: matches!(found.source, Source::Flag(_)),
     }
 }
 
-fn config_error(message: String, next: &str) -> Fail {
-    Fail { kind: "config", message, next: next.to_owned(), code: exit::CONFIG, general: true }
+fn config_error(message: String, next: &str) -> SettingError {
+    SettingError { message, next: next.to_owned(), is_usage: false }
 }
 
 #[cfg(test)]
@@ -184,14 +220,14 @@ mod tests {
         }
     }
 
-    fn config(args: &GlobalArgs, env: &[(&str, &str)]) -> Result<ClientConfig, Fail> {
-        client_config(args, &|name: &str| env.iter().find(|(n, _)| *n == name).map(|(_, v)| (*v).to_owned()))
+    fn config(flags: &Flags, env: &[(&str, &str)]) -> Result<ClientConfig, SettingError> {
+        client_config(flags, &|name: &str| env.iter().find(|(n, _)| *n == name).map(|(_, v)| (*v).to_owned()))
     }
 
     #[test]
     fn everything_from_the_environment() {
         let config = config(
-            &GlobalArgs::default(),
+            &Flags::default(),
             &[
                 ("DIRECTORY_CLIENT_SERVER_ADDRESS", "grpcs://api.example.org"),
                 ("DIRECTORY_CLIENT_AUTH_MODE", "x509"),
@@ -219,7 +255,7 @@ mod tests {
 
     #[test]
     fn nothing_said_is_plaintext_to_this_machine() {
-        let config = config(&GlobalArgs::default(), &[("SPIFFE_ENDPOINT_SOCKET", "unix:///s")]).unwrap();
+        let config = config(&Flags::default(), &[("SPIFFE_ENDPOINT_SOCKET", "unix:///s")]).unwrap();
         assert_eq!(config.server_addr, "0.0.0.0:8888");
         assert_eq!(config.auth_mode, AuthMode::Insecure);
         assert_eq!(config.spiffe_socket.as_deref(), Some("unix:///s"));
@@ -227,19 +263,18 @@ mod tests {
 
     #[test]
     fn bad_values_name_their_origin() {
-        let flags =
-            |auth_mode: &str| GlobalArgs { auth_mode: Some(auth_mode.into()), ..GlobalArgs::default() };
+        let flags = |auth_mode: &str| Flags { auth_mode: Some(auth_mode.into()), ..Flags::default() };
         let fail = config(&flags("quantum"), &[]).unwrap_err();
         assert_eq!(
-            (fail.code, fail.message.as_str()),
+            (fail.exit_code(), fail.message.as_str()),
             (2, "--auth-mode (from --auth-mode): unsupported auth mode: quantum")
         );
-        let fail = config(&GlobalArgs::default(), &[("DIRECTORY_CLIENT_AUTH_MODE", "oidc")]).unwrap_err();
-        assert_eq!(fail.code, 4);
+        let fail = config(&Flags::default(), &[("DIRECTORY_CLIENT_AUTH_MODE", "oidc")]).unwrap_err();
+        assert_eq!(fail.exit_code(), 4);
         assert!(fail.message.contains("$DIRECTORY_CLIENT_AUTH_MODE"), "{fail:?}");
         for name in ["DIRECTORY_CLIENT_AUTH_TOKEN", "DIRECTORY_CLIENT_TLS_SKIP_VERIFY"] {
-            let fail = config(&GlobalArgs::default(), &[(name, "1")]).unwrap_err();
-            assert!(fail.message.contains(name) && fail.code == 4, "{fail:?}");
+            let fail = config(&Flags::default(), &[(name, "1")]).unwrap_err();
+            assert!(fail.message.contains(name) && fail.exit_code() == 4, "{fail:?}");
         }
         // A token beside an explicit mode is somebody else's business.
         assert!(config(&flags("insecure"), &[("DIRECTORY_CLIENT_AUTH_TOKEN", "t")]).is_ok());

@@ -1,0 +1,6 @@
+//! The real binary against a node that answers `GetIdentity`, over mTLS with development SVIDs.
+
+#![allow(clippy::unwrap_used, clippy::expect_used)] // helpers of tests fail like tests
+
+mod federation;
+mod world;
