@@ -22,13 +22,15 @@ type BoxError = Box<dyn std::error::Error + Send + Sync>;
 pub(crate) struct RequestBody {
     inner: hyper::body::Incoming,
     scan: Scan,
+    /// What follows the messages that came before one that is too large.
+    refused: Option<Status>,
     conn: Arc<Shared>,
     method: usize,
 }
 
 impl RequestBody {
     pub(crate) fn new(inner: hyper::body::Incoming, conn: Arc<Shared>, method: usize) -> Self {
-        Self { inner, scan: Scan::default(), conn, method }
+        Self { inner, scan: Scan::default(), refused: None, conn, method }
     }
 }
 
@@ -41,24 +43,35 @@ impl HttpBody for RequestBody {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
         let this = &mut *self;
+        if let Some(status) = this.refused.take() {
+            return Poll::Ready(Some(Err(status.into())));
+        }
         let Some(frame) = ready!(Pin::new(&mut this.inner).poll_frame(cx)) else { return Poll::Ready(None) };
-        let frame = frame?;
-        if let Some(data) = frame.data_ref() {
-            let app = this.conn.app();
-            let limit = app.config.max_recv_msg_size;
-            match this.scan.feed(data, limit) {
-                Ok(0) => {}
-                Ok(messages) => app.methods.get(this.method).metrics.received.inc_by(messages),
-                Err(TooLong(size)) => {
-                    return Poll::Ready(Some(Err(status::received_too_large(size, limit).into())));
+        let data = match frame?.into_data() {
+            Ok(data) => data,
+            Err(trailers) => return Poll::Ready(Some(Ok(trailers))),
+        };
+        let app = this.conn.app();
+        let limit = app.config.max_recv_msg_size;
+        let received = &app.methods.get(this.method).metrics.received;
+        match this.scan.feed(&data, limit) {
+            Ok(0) => {}
+            Ok(messages) => received.inc_by(messages),
+            Err(TooLong { size, before, ended }) => {
+                let status = status::received_too_large(size, limit);
+                if before == 0 {
+                    return Poll::Ready(Some(Err(status.into())));
                 }
+                received.inc_by(ended);
+                this.refused = Some(status);
+                return Poll::Ready(Some(Ok(Frame::data(data.slice(..before)))));
             }
         }
-        Poll::Ready(Some(Ok(frame)))
+        Poll::Ready(Some(Ok(Frame::data(data))))
     }
 
     fn is_end_stream(&self) -> bool {
-        self.inner.is_end_stream()
+        self.refused.is_none() && self.inner.is_end_stream()
     }
 
     fn size_hint(&self) -> SizeHint {

@@ -1,6 +1,7 @@
 //! What the calls of one connection share. Nothing here is shared between connections but the services.
 
 use crate::app::{App, Inner};
+use crate::life::Use;
 use dir_core::Peer;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, AtomicU64, AtomicUsize, Ordering};
@@ -80,15 +81,11 @@ impl Shared {
         self.active.fetch_sub(1, Ordering::Relaxed);
     }
 
-    /// Whether a first call has come.
-    pub(crate) fn used(&self) -> bool {
-        self.begun.load(Ordering::Relaxed) > 0
-    }
-
-    /// Since when no call is open; `None` while one is.
-    pub(crate) fn quiet_since(&self) -> Option<Instant> {
+    /// What the connection has been used for.
+    pub(crate) fn usage(&self) -> Use {
         let quiet = self.active.load(Ordering::Relaxed) == 0;
-        quiet.then(|| self.opened + Duration::from_millis(self.quiet_since.load(Ordering::Relaxed)))
+        let since = || self.opened + Duration::from_millis(self.quiet_since.load(Ordering::Relaxed));
+        Use { used: self.begun.load(Ordering::Relaxed) > 0, quiet_since: quiet.then(since) }
     }
 
     /// Ends every call, now and to come. The first reason stays.

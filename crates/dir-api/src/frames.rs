@@ -11,13 +11,21 @@ pub(crate) struct Scan {
     left: usize,
 }
 
-/// A message that is longer than allowed, and how long it says it is.
+/// A message that is longer than allowed.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) struct TooLong(pub(crate) usize);
+pub(crate) struct TooLong {
+    /// How long it says it is.
+    pub(crate) size: usize,
+    /// Bytes of the chunk that come before it.
+    pub(crate) before: usize,
+    /// Messages that end in those.
+    pub(crate) ended: u64,
+}
 
 impl Scan {
     /// Takes in a chunk; answers how many messages ended in it. Refuses a message by its head alone.
     pub(crate) fn feed(&mut self, mut chunk: &[u8], limit: usize) -> Result<u64, TooLong> {
+        let total = chunk.len();
         let mut ended = 0;
         while !chunk.is_empty() {
             if self.have < HEAD {
@@ -32,7 +40,8 @@ impl Scan {
                 let [_, a, b, c, d] = self.head;
                 self.left = u32::from_be_bytes([a, b, c, d]) as usize;
                 if self.left > limit {
-                    return Err(TooLong(self.left));
+                    let before = (total - chunk.len()).saturating_sub(HEAD);
+                    return Err(TooLong { size: self.left, before, ended });
                 }
             }
             let take = chunk.len().min(self.left);
@@ -71,6 +80,12 @@ mod tests {
     #[test]
     fn the_limit_is_the_longest_allowed() {
         assert_eq!(Scan::default().feed(&message(8), 8), Ok(1));
-        assert_eq!(Scan::default().feed(&message(9)[..HEAD], 8), Err(TooLong(9)));
+        let refused = |before, ended| Err(TooLong { size: 9, before, ended });
+        assert_eq!(Scan::default().feed(&message(9)[..HEAD], 8), refused(0, 0));
+        // What comes before it in the same chunk is not lost.
+        assert_eq!(Scan::default().feed(&[message(8), message(9)].concat(), 8), refused(13, 1));
+        let mut scan = Scan::default();
+        assert_eq!(scan.feed(&message(9)[..3], 8), Ok(0));
+        assert_eq!(scan.feed(&message(9)[3..], 8), refused(0, 0));
     }
 }

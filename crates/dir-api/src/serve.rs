@@ -184,7 +184,7 @@ async fn drive<IO>(
         })
     };
     let mut http = pin!(builder.serve_connection(TokioIo::new(io), service));
-    let mut timer = pin!(tokio::time::sleep_until(life.wake(&shared).unwrap_or_else(far)));
+    let mut timer = pin!(tokio::time::sleep_until(wake(&life, &shared)));
     let (mut told, mut distrusted) = (false, false);
     loop {
         let step = tokio::select! {
@@ -205,7 +205,7 @@ async fn drive<IO>(
                 metrics.drained("revoked");
                 life.end(Instant::now(), Why::Untrusted)
             }
-            () = timer.as_mut() => life.tick(Instant::now(), &shared),
+            () = timer.as_mut() => life.tick(Instant::now(), shared.usage()),
         };
         match step {
             Step::Wait => {}
@@ -222,14 +222,15 @@ async fn drive<IO>(
             }
             Step::Cut => break,
         }
-        timer.as_mut().reset(life.wake(&shared).unwrap_or_else(far));
+        timer.as_mut().reset(wake(&life, &shared));
     }
     gauge.dec();
 }
 
-/// An instant that does not come.
-fn far() -> Instant {
-    Instant::now() + Duration::from_secs(365 * 24 * 3600)
+/// When to look at a connection again; without any limit, an instant that does not come.
+fn wake(life: &Life, shared: &Shared) -> Instant {
+    let now = Instant::now();
+    life.wake(now, shared.usage()).unwrap_or_else(|| now + Duration::from_secs(365 * 24 * 3600))
 }
 
 /// A number below 1 that differs between connections and processes.

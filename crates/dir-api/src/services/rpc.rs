@@ -4,10 +4,11 @@ use crate::body::RequestBody;
 use crate::codec::RawCodec;
 use crate::status;
 use bytes::Bytes;
-use futures::Stream;
+use futures::{Stream, StreamExt};
 use http::{Request, Response};
 use prost::Message;
 use std::future::Future;
+use std::panic::AssertUnwindSafe;
 use tonic::body::Body;
 use tonic::server::Grpc;
 use tonic::{Status, Streaming};
@@ -29,6 +30,13 @@ pub(crate) fn decode<M: Message + Default>(raw: Bytes) -> Result<M, Status> {
 /// Writes one message.
 pub(crate) fn encode(message: &impl Message) -> Bytes {
     Bytes::from(message.encode_to_vec())
+}
+
+/// A panic is the last item of a stream: answers before it are not lost.
+fn guarded(
+    stream: impl Stream<Item = Result<Bytes, Status>> + Send + 'static,
+) -> impl Stream<Item = Result<Bytes, Status>> + Send + 'static {
+    AssertUnwindSafe(stream).catch_unwind().map(|item| item.unwrap_or_else(|_| Err(status::fault())))
 }
 
 /// One request, one answer.
@@ -62,7 +70,7 @@ where
     let service = service_fn(move |request: tonic::Request<Bytes>| {
         let answered = decode(request.into_inner())
             .and_then(|message| answer.take().ok_or_else(status::fault)?(message));
-        async move { answered.map(tonic::Response::new) }
+        async move { answered.map(|stream| tonic::Response::new(guarded(stream))) }
     });
     grpc().server_streaming(service, request).await
 }
@@ -96,8 +104,9 @@ where
 {
     let mut answer = Some(answer);
     let service = service_fn(move |request: tonic::Request<Incoming>| {
-        let answered = answer.take().ok_or_else(status::fault).map(|answer| answer(request.into_inner()));
-        std::future::ready(answered.map(tonic::Response::new))
+        let answered = answer.take().ok_or_else(status::fault);
+        let answered = answered.map(|answer| tonic::Response::new(guarded(answer(request.into_inner()))));
+        std::future::ready(answered)
     });
     grpc().streaming(service, request).await
 }

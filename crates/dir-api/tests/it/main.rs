@@ -1,4 +1,13 @@
 //! A node in process, over plaintext loopback, driven by the generated clients and by bare HTTP/2.
 
+// Helpers of tests fail by panicking.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod frames;
+mod life;
 mod node;
+mod protocol;
+mod search;
+mod services;
 mod store;
+mod telemetry;

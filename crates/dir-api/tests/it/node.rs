@@ -86,6 +86,9 @@ pub(crate) struct TestStore {
     pub(crate) reads: Semaphore,
     /// Writes take one permit each.
     pub(crate) writes: Semaphore,
+    /// Writes that wait for their permit, and the most there ever were.
+    pub(crate) waiting: AtomicU64,
+    pub(crate) waiting_most: AtomicU64,
 }
 
 impl TestStore {
@@ -97,7 +100,17 @@ impl TestStore {
             mood: AtomicUsize::new(0),
             reads: Semaphore::new(Semaphore::MAX_PERMITS),
             writes: Semaphore::new(Semaphore::MAX_PERMITS),
+            waiting: AtomicU64::new(0),
+            waiting_most: AtomicU64::new(0),
         }
+    }
+
+    /// Takes over a record that another store has.
+    pub(crate) async fn adopt(&self, other: &TestStore, cid: &str, value: &serde_json::Value) {
+        let record = other.inner.get(&cid.parse().unwrap(), Known::Unknown).await.unwrap();
+        let doc = dir_core::json::Doc::parse(value.to_string().as_bytes()).unwrap();
+        let facts = dir_oasf::facts(&doc).unwrap();
+        self.inner.put(&record, &facts, Timestamp(0), Presence::Unknown).await.unwrap();
     }
 
     pub(crate) fn mood(&self, mood: Mood) {
@@ -133,7 +146,10 @@ impl RecordStore for TestStore {
         at: Timestamp,
         presence: Presence,
     ) -> Result<Put, StoreError> {
+        let waiting = self.waiting.fetch_add(1, Ordering::SeqCst) + 1;
+        self.waiting_most.fetch_max(waiting, Ordering::SeqCst);
         self.writes.acquire().await.unwrap().forget();
+        self.waiting.fetch_sub(1, Ordering::SeqCst);
         self.feel()?;
         self.puts.fetch_add(1, Ordering::SeqCst);
         self.inner.put(record, facts, at, presence).await

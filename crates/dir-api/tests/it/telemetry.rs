@@ -1,0 +1,77 @@
+//! The metrics page: every series before the first call, and what calls do to it.
+
+use crate::node::{Node, Setup, push, record, reference, until};
+use dir_api::{App, AppConfig, AppDeps};
+use dir_proto::agntcy::dir::core::v1::RecordRef;
+use futures::StreamExt;
+use std::collections::BTreeSet;
+
+/// Methods of health and reflection, which are not in the descriptors of the API.
+const FOREIGN: usize = 5;
+
+#[tokio::test]
+async fn every_series_is_there_before_the_first_call() {
+    let node = Node::start().await;
+    let page = node.page();
+    let samples = |name: &str| {
+        let prefix = format!("{name}{{");
+        page.lines().filter(|line| line.starts_with(&prefix) && !line.contains("\"unknown\"")).count()
+    };
+    let methods = dir_proto::methods().len() + FOREIGN;
+    assert_eq!(samples("grpc_server_started_total"), methods);
+    assert_eq!(samples("grpc_server_msg_received_total"), methods);
+    assert_eq!(samples("grpc_server_msg_sent_total"), methods);
+    assert_eq!(samples("grpc_server_handled_total"), 17 * methods);
+    for line in page.lines().filter(|line| !line.starts_with('#')) {
+        let (head, value) = line.rsplit_once(' ').unwrap();
+        assert!(head.contains('{') && head.contains('='), "a sample without a label: {line}");
+        assert_eq!(value.parse(), Ok(0.0), "{line}");
+    }
+    for help in [
+        "# HELP grpc_server_started_total Total number of RPCs started on the server.",
+        "# HELP grpc_server_handled_total Total number of RPCs completed on the server, regardless of success or failure.",
+        "# HELP grpc_server_msg_received_total Total number of RPC stream messages received on the server.",
+        "# HELP grpc_server_msg_sent_total Total number of gRPC stream messages sent by the server.",
+    ] {
+        assert!(page.lines().any(|line| line == help), "{help}");
+    }
+    let kinds: BTreeSet<_> =
+        page.split("grpc_type=\"").skip(1).filter_map(|rest| rest.split('"').next()).collect();
+    assert_eq!(kinds, ["bidi_stream", "client_stream", "server_stream", "unary"].into());
+}
+
+#[tokio::test]
+async fn calls_and_messages_are_counted_by_method_and_code() {
+    let node = Node::start().await;
+    let cids = push(&node, vec![record("a"), record("b"), record("c")]).await;
+    let asked: Vec<RecordRef> = cids.iter().map(|c| reference(c)).chain([reference("nothing")]).collect();
+    let answers = node.store_client().await.pull(futures::stream::iter(asked)).await.unwrap().into_inner();
+    assert_eq!(answers.collect::<Vec<_>>().await.len(), 4);
+    let pull = "grpc_service=\"agntcy.dir.store.v1.StoreService\"";
+    let sample = |family: &str, method: &str| {
+        node.sample(&[family, pull, "\"bidi_stream\"", &format!("grpc_method=\"{method}\"")])
+    };
+    assert_eq!(sample("grpc_server_started_total", "Push"), Some(1.0));
+    assert_eq!(sample("grpc_server_msg_received_total", "Push"), Some(3.0));
+    assert_eq!(sample("grpc_server_msg_sent_total", "Push"), Some(3.0));
+    assert_eq!(sample("grpc_server_msg_received_total", "Pull"), Some(4.0));
+    assert_eq!(sample("grpc_server_msg_sent_total", "Pull"), Some(3.0));
+    until(|| node.sample(&["handled_total", "\"Pull\"", "grpc_code=\"NotFound\""]) == Some(1.0)).await;
+    assert_eq!(node.sample(&["handled_total", "\"Push\"", "grpc_code=\"OK\""]), Some(1.0));
+    assert_eq!(node.sample(&["grpc_server_handling_seconds_count", "\"Pull\""]), Some(1.0));
+    assert_eq!(node.sample(&["directory_engine_total", "cache_miss"]), Some(3.0));
+}
+
+#[tokio::test]
+async fn two_nodes_cannot_share_a_page() {
+    let node = Node::with(Setup::default()).await;
+    let deps = AppDeps {
+        engine: node.engine.clone(),
+        identity: None,
+        ready: node.ready.subscribe(),
+        clock: node.clock.clone(),
+        registry: &node.registry,
+    };
+    let error = App::new(deps, AppConfig::default()).err().expect("the names are taken");
+    assert!(error.to_string().starts_with("metrics: "), "{error}");
+}
