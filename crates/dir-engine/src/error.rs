@@ -23,6 +23,8 @@ pub enum Op {
     Search,
     /// Records were counted.
     Count,
+    /// The index was made from the store.
+    Rebuild,
 }
 
 impl Op {
@@ -35,6 +37,7 @@ impl Op {
             Op::Delete => "failed to delete record",
             Op::Search => "failed to get record CIDs",
             Op::Count => "failed to count records",
+            Op::Rebuild => "failed to rebuild the index",
         }
     }
 }

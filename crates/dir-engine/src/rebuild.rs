@@ -229,10 +229,10 @@ impl Engine {
                         *from = Some(mark);
                     }
                     Some(Err(error)) if error.class().is_transient() => {
-                        return Ok(Pass::Again(EngineError::Store(Op::Search, String::new(), error)));
+                        return Ok(Pass::Again(EngineError::Store(Op::Rebuild, String::new(), error)));
                     }
                     Some(Err(error)) => {
-                        return Err(EngineError::Store(Op::Search, String::new(), error));
+                        return Err(EngineError::Store(Op::Rebuild, String::new(), error));
                     }
                     None => return Ok(match self.finish(&mut reads).await? {
                         Some(error) => Pass::Again(error),
@@ -287,7 +287,7 @@ impl Engine {
         let mut added = 0;
         if !changes.is_empty() {
             let applied = self.0.deps.index.apply(changes).await;
-            let applied = applied.map_err(|e: IndexError| EngineError::Index(Op::Search, e))?;
+            let applied = applied.map_err(|e: IndexError| EngineError::Index(Op::Rebuild, e))?;
             added = applied.iter().filter(|a| a.changed).count() as u64;
         }
         drop(batch);
@@ -310,7 +310,7 @@ impl Engine {
             // Deleted since the walk saw it.
             Err(StoreError::NotFound(_)) => return Ok(None),
             Err(error) if matches!(error.class(), Class::Unavailable | Class::Timeout) => {
-                return Err(EngineError::Store(Op::Search, cid.to_string(), error));
+                return Err(EngineError::Store(Op::Rebuild, cid.to_string(), error));
             }
             Err(error) => return Ok(self.skip(&cid, &error.to_string())),
         };

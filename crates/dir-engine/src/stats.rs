@@ -32,6 +32,4 @@ pub struct Stats {
     pub repairs: Counter,
     /// Records that a rebuild could not take.
     pub rebuild_skipped: Counter,
-    /// Events that a slow listener lost.
-    pub events_dropped: Counter,
 }
