@@ -1,0 +1,13 @@
+//! The real binary as a process: starting, refusing, stopping, crashing.
+
+// Test helpers fail by panicking; clippy exempts only the test functions themselves.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod client;
+mod commands;
+mod crash;
+mod damage;
+mod node;
+mod secrets;
+mod start;
+mod stop;

@@ -1,0 +1,164 @@
+//! How a node comes up, and how it says that it cannot.
+
+use crate::client::{count, plain, pull, push, record, secure};
+use crate::node::{Node, get, until};
+use dir_proto::directory::admin::v1::GetIdentityRequest;
+use dir_proto::directory::admin::v1::admin_service_client::AdminServiceClient;
+use nix::sys::signal::Signal;
+use serde_json::Value;
+use std::net::TcpListener;
+use tempfile::tempdir;
+
+/// Everything that needs no part outside, kept below the home of the test.
+const EMBEDDED: [&str; 1] = ["--embedded-identity"];
+
+#[tokio::test(flavor = "multi_thread")]
+async fn dev_serves_plaintext_from_memory() {
+    let home = tempdir().unwrap();
+    let mut node = Node::start(home.path(), &["--dev"]);
+    let channel = plain(node.grpc()).await;
+    let cids = push(&channel, vec![record("one"), record("two")]).await.unwrap();
+    assert_eq!(pull(&channel, &cids).await.unwrap(), [record("one"), record("two")]);
+    assert_eq!(count(&channel, "t*").await, 1);
+    let ops = node.ops();
+    let (code, health) = get(ops, "/healthz").unwrap();
+    let health: Value = serde_json::from_str(&health).unwrap();
+    assert_eq!(code, 200);
+    for component in ["index", "registry", "svid", "policy", "grpc"] {
+        assert!(health["components"][component]["status"].is_string(), "{component}: {health}");
+    }
+    let (_, root) = get(ops, "/").unwrap();
+    assert!(root.contains("\"name\":\"dir-apiserver\""), "{root}");
+    let (_, version) = get(ops, "/version").unwrap();
+    assert!(version.contains("\"target\""), "{version}");
+    assert_eq!(node.stop(), Some(0));
+    assert!(!home.path().join(".dir").exists(), "nothing is written by --dev");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn embedded_identity_serves_mtls() {
+    let home = tempdir().unwrap();
+    let mut node = Node::start(home.path(), &EMBEDDED);
+    let socket = format!("unix://{}", home.path().join(".dir/workload.sock").display());
+    let channel = secure(node.grpc(), &socket).await;
+    let cids = push(&channel, vec![record("one")]).await.unwrap();
+    assert_eq!(pull(&channel, &cids).await.unwrap(), [record("one")]);
+    let mut admin = AdminServiceClient::new(channel);
+    let identity = admin.get_identity(GetIdentityRequest {}).await.unwrap().into_inner();
+    assert_eq!(identity.spiffe_id, "spiffe://dev.directory.internal/dir/apiserver");
+    assert_eq!(identity.dns_names, ["localhost"]);
+    assert_eq!(identity.trust_domain, "dev.directory.internal");
+    let obtained = node.line("Successfully obtained valid X509-SVID with SPIFFE ID").unwrap();
+    assert_eq!(obtained["spiffe_id"], identity.spiffe_id);
+    assert!(node.line("Successfully obtained valid X509-SVID for server").is_some());
+    assert!(node.line("X.509 authentication service initialized").is_some());
+    drop(admin);
+
+    // The same node again: what it acknowledged is there.
+    assert_eq!(node.stop(), Some(0));
+    let mut node = Node::start(home.path(), &EMBEDDED);
+    let channel = secure(node.grpc(), &socket).await;
+    assert_eq!(pull(&channel, &cids).await.unwrap(), [record("one")]);
+    assert_eq!(count(&channel, "one").await, 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn metrics_carry_labels_and_the_families_of_the_contract() {
+    let home = tempdir().unwrap();
+    let mut node = Node::start(home.path(), &EMBEDDED);
+    let (_, page) = get(node.ops(), "/metrics").unwrap();
+    assert!(page.lines().count() > 50, "{page}");
+    for line in page.lines().filter(|l| !l.starts_with('#')) {
+        let (name, _) = line.rsplit_once(' ').unwrap();
+        assert!(name.contains('{') && name.ends_with('}'), "no label: {line}");
+    }
+    for family in [
+        "grpc_server_started_total",
+        "grpc_server_handled_total",
+        "grpc_server_msg_received_total",
+        "grpc_server_msg_sent_total",
+        "svid_expiry_seconds",
+        "process_resident_memory_bytes",
+        "directory_log_lines_dropped_total",
+    ] {
+        assert!(page.contains(&format!("\n{family}{{")), "{family}");
+    }
+    assert!(page.contains("grpc_method=\"Push\",grpc_service=\"agntcy.dir.store.v1.StoreService\""));
+}
+
+#[test]
+fn a_taken_port_is_named_with_its_setting() {
+    let home = tempdir().unwrap();
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap().to_string();
+    for (flag, key) in [("--listen-address", "listen_address"), ("--metrics-address", "metrics.address")] {
+        let output = crate::node::command(home.path())
+            .args(["serve", "--dev", "--listen-address", "127.0.0.1:0", "--metrics-address", "127.0.0.1:0"])
+            .args(["--set", &format!("{key}={address}")])
+            .output()
+            .unwrap();
+        let errors = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(1), "{flag}: {errors}");
+        let wanted = format!("cannot listen on {address} ({key}): ");
+        assert!(errors.contains(&wanted) && errors.contains("another process listens on port"), "{errors}");
+    }
+}
+
+#[test]
+fn without_an_svid_it_waits_and_then_ends_with_6() {
+    let home = tempdir().unwrap();
+    let socket = format!("authn.socket_path=unix://{}", home.path().join("none.sock").display());
+    let args = ["--set", "authn.enabled=true", "--set", &socket, "--set", "authn.startup_wait.total=3s"];
+    let mut node = Node::spawn(home.path(), &args, &[]);
+    let ops = node.ops();
+    let (_, reason) = until("not ready while waiting", || get(ops, "/readyz").filter(|(c, _)| *c == 503));
+    assert!(reason.contains("svid") || reason.contains("not started"), "{reason}");
+    assert_eq!(get(ops, "/livez").unwrap().0, 200);
+    assert_eq!(node.wait(), Some(6));
+    assert!(node.line("serving").is_none(), "the API port must not be bound without an SVID");
+    let errors = node.errors();
+    assert!(
+        errors.contains("failed to get valid X509-SVID for server (SPIRE entry may not be synced yet)"),
+        "{errors}"
+    );
+}
+
+#[test]
+fn a_signal_ends_the_wait() {
+    let home = tempdir().unwrap();
+    let args = ["--set", "authn.enabled=true", "--set", "authn.socket_path=/nowhere.sock"];
+    let mut node = Node::spawn(home.path(), &args, &[]);
+    node.ops();
+    node.signal(Signal::SIGTERM);
+    assert_eq!(node.wait(), Some(0), "{}", node.errors());
+}
+
+#[test]
+fn the_trust_domain_is_pinned() {
+    let home = tempdir().unwrap();
+    let other = ["--embedded-identity", "--set", "dev_identity.trust_domain=other.internal"];
+    assert_eq!(Node::start(home.path(), &EMBEDDED).stop(), Some(0));
+    let mut node = Node::spawn(home.path(), &other, &[]);
+    assert_eq!(node.wait(), Some(4));
+    let errors = node.errors();
+    assert!(errors.contains("belongs to trust domain dev.directory.internal"), "{errors}");
+    assert_eq!(Node::start(home.path(), &EMBEDDED).stop(), Some(0));
+}
+
+#[test]
+fn what_is_unsafe_is_refused() {
+    let home = tempdir().unwrap();
+    let code = |args: &[&str]| {
+        let output = crate::node::command(home.path()).args(args).output().unwrap();
+        (output.status.code(), String::from_utf8(output.stderr).unwrap())
+    };
+    let (status, errors) = code(&["--listen-address", "0.0.0.0:0"]);
+    assert_eq!(status, Some(4));
+    assert!(errors.contains("plaintext") && errors.contains("--allow-insecure"), "{errors}");
+    let (status, errors) = code(&["serve", "--embedded-identity", "--profile", "production"]);
+    assert_eq!(status, Some(4));
+    assert!(errors.contains("dev_identity.enabled: production"), "{errors}");
+    let (status, errors) = code(&["serve", "--dev", "--set", "authz.enabled=true"]);
+    assert_eq!(status, Some(4));
+    assert!(errors.contains("does not serve unprotected"), "{errors}");
+}

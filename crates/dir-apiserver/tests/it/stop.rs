@@ -1,0 +1,71 @@
+//! How a node ends.
+
+use crate::client::{open_push, plain, push, record};
+use crate::node::{Node, get, until};
+use nix::sys::signal::Signal;
+use tempfile::tempdir;
+use tonic::Code;
+use tonic_health::pb::HealthCheckRequest;
+use tonic_health::pb::health_client::HealthClient;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_drain_is_announced_before_it_begins() {
+    let home = tempdir().unwrap();
+    let mut node = Node::start(home.path(), &["--dev", "--set", "shutdown.lb_wait=3s"]);
+    let (grpc, ops) = (node.grpc(), node.ops());
+    node.signal(Signal::SIGTERM);
+    let (_, reason) = until("not ready", || get(ops, "/readyz").filter(|(code, _)| *code == 503));
+    assert!(reason.contains("draining"), "{reason}");
+    assert_eq!(get(ops, "/livez").unwrap().0, 200);
+    // Load balancers have not noticed yet: new connections and calls still work.
+    let channel = plain(grpc).await;
+    assert_eq!(push(&channel, vec![record("late")]).await.unwrap().len(), 1);
+    assert_eq!(node.wait(), Some(0));
+    let log = node.log();
+    let at =
+        |step: &str| log.find(&format!("\"step\":\"{step}\"")).unwrap_or_else(|| panic!("{step}: {log}"));
+    let order = ["load-balancer-wait", "connections", "jobs", "commits", "index", "store", "ops"].map(at);
+    assert!(order.is_sorted(), "{log}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn open_calls_have_the_grace_and_then_end_with_unavailable() {
+    let home = tempdir().unwrap();
+    let mut node = Node::start(home.path(), &["--dev", "--set", "shutdown.grace=1s"]);
+    let channel = plain(node.grpc()).await;
+    let (records, mut answers) = open_push(&channel).await;
+    records.send(record("one")).await.unwrap();
+    assert!(answers.message().await.unwrap().is_some());
+    node.signal(Signal::SIGTERM);
+    let ended = answers.message().await.unwrap_err();
+    assert_eq!((ended.code(), ended.message()), (Code::Unavailable, "connection draining"));
+    assert_eq!(node.wait(), Some(0));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_second_signal_ends_it_at_once() {
+    let home = tempdir().unwrap();
+    let mut node = Node::start(home.path(), &["--dev", "--set", "shutdown.grace=10m"]);
+    let channel = plain(node.grpc()).await;
+    let request = HealthCheckRequest::default();
+    let mut watch = HealthClient::new(channel).watch(request).await.unwrap().into_inner();
+    assert!(watch.message().await.unwrap().is_some());
+    node.signal(Signal::SIGINT);
+    node.wait_line("stopping; a second signal stops at once");
+    let status = until("the end", || {
+        if node.ended().is_none() {
+            node.signal(Signal::SIGINT);
+        }
+        node.ended()
+    });
+    assert_eq!(status.code(), Some(1));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_request_delivered_twice_is_one_request() {
+    let home = tempdir().unwrap();
+    let mut node = Node::start(home.path(), &["--dev"]);
+    node.signal(Signal::SIGTERM);
+    node.signal(Signal::SIGINT);
+    assert_eq!(node.wait(), Some(0), "{}", node.log());
+}
