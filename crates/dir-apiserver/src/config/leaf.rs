@@ -120,8 +120,16 @@ impl Leaf for String {
         scalar(raw, "text")
     }
 
+    /// An address may hold a user and a password, where they do not belong: they do not show.
     fn show(&self) -> Value {
-        Value::String(self.clone())
+        Value::String(match self.rsplit_once('@') {
+            Some((before, host)) => {
+                let scheme =
+                    before.split_once("://").map_or(String::new(), |(scheme, _)| format!("{scheme}://"));
+                format!("{scheme}***@{host}")
+            }
+            None => self.clone(),
+        })
     }
 }
 

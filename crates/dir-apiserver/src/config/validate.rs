@@ -210,6 +210,10 @@ fn data(loaded: &Loaded, found: &mut Vec<Problem>) {
         ("store.oci.registry_address", &oci.registry_address),
         ("store.oci.advertised_registry_address", &oci.advertised_registry_address),
     ] {
+        if address.contains('@') {
+            let text = "must not hold credentials: use store.oci.auth_config";
+            found.push(Problem::error(key, text));
+        }
         if let Some((scheme, _)) = address.split_once("://")
             && !matches!(scheme, "http" | "https")
         {

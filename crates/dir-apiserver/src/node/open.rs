@@ -3,7 +3,7 @@
 use super::identity::{self, Held};
 use super::load::Base;
 use crate::config::given;
-use crate::config::keys::{Config, DatabaseType, LayoutChoice, StoreProvider};
+use crate::config::keys::{Config, DatabaseType, StoreProvider};
 use crate::exit::{Failure, Status};
 use anyhow::Context;
 use dir_core::index::{IndexError, RecordIndex};
@@ -37,7 +37,7 @@ pub(super) async fn open(base: &Base) -> anyhow::Result<Opened> {
     Ok(Opened { held, store, shared_store, index, set_aside, journal: journal(base)? })
 }
 
-fn refusal(error: &StoreError) -> Failure {
+pub(super) fn refusal(error: &StoreError) -> Failure {
     let status = match error.class() {
         Class::Unavailable | Class::Timeout => Status::Unreachable,
         Class::FailedPrecondition | Class::Invalid => Status::Config,
@@ -54,7 +54,7 @@ async fn store(base: &Base) -> anyhow::Result<(Arc<dyn RecordStore>, bool)> {
         return Ok((Arc::new(MemoryStore::new(Limits::default())), false));
     }
     if !given(&oci.local_dir) && !oci.registry_address.is_empty() {
-        return Ok((registry(config)?, true));
+        return super::registry::open(oci).await;
     }
     let path =
         if given(&oci.local_dir) { std::path::absolute(&oci.local_dir)? } else { default_layout(base) };
@@ -66,17 +66,6 @@ async fn store(base: &Base) -> anyhow::Result<(Arc<dyn RecordStore>, bool)> {
 /// Where records live when nothing is configured.
 fn default_layout(base: &Base) -> PathBuf {
     PathBuf::from(&base.home).join(".dir/store")
-}
-
-fn registry(config: &Config) -> anyhow::Result<Arc<dyn RecordStore>> {
-    let oci = &config.store.oci;
-    let layout = match oci.layout {
-        LayoutChoice::Auto => "auto",
-        LayoutChoice::Sharded => "sharded",
-        LayoutChoice::Single => "single",
-    };
-    let text = format!("registry {} ({layout}) is not available in this build", oci.registry_address);
-    Err(Failure::new(Status::Config, text).into())
 }
 
 async fn index(base: &Base) -> anyhow::Result<(Arc<dyn RecordIndex>, bool)> {

@@ -123,6 +123,34 @@ fn without_an_svid_it_waits_and_then_ends_with_6() {
     );
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_registry_that_is_down_degrades_the_node_and_no_more() {
+    let home = tempdir().unwrap();
+    let gone = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let address = format!("store.oci.registry_address={gone}");
+    let mut node = Node::start(home.path(), &["--set", &address]);
+    let ops = node.ops();
+    let (_, health) = until("the registry is reported", || {
+        get(ops, "/healthz").filter(|(_, h)| h.contains("\"registry\":{\"status\":\"unhealthy\""))
+    });
+    assert!(health.contains("\"status\":\"degraded\"") && health.contains("\"ready\":true"), "{health}");
+    let channel = plain(node.grpc()).await;
+    let refused = push(&channel, vec![record("one")]).await.unwrap_err();
+    assert_eq!(refused.code(), tonic::Code::Unavailable, "{refused}");
+    assert_eq!(count(&channel, "*").await, 0);
+    drop(channel);
+    assert_eq!(node.stop(), Some(0));
+
+    let required = ["--set", &address, "--set", "ops.readiness.require_registry=true"];
+    let mut node = Node::spawn(home.path(), &required, &[]);
+    node.wait_line("serving");
+    let ops = node.ops();
+    let (code, reason) = until("the registry is missed", || {
+        get(ops, "/readyz").filter(|(_, reason)| reason.contains("registry: writes are impaired"))
+    });
+    assert_eq!(code, 503, "{reason}");
+}
+
 #[test]
 fn a_signal_ends_the_wait() {
     let home = tempdir().unwrap();

@@ -108,6 +108,14 @@ impl OciStore {
         self.parallel
     }
 
+    /// The layout in use: [`Layout::Sharded`] or [`Layout::Single`]; `None` before a call has reached the registry.
+    pub fn layout(&self) -> Option<Layout> {
+        self.placement.get().map(|placement| match placement {
+            Placement::Sharded => Layout::Sharded,
+            Placement::Single => Layout::Single,
+        })
+    }
+
     /// The layout; settled by the first call that reaches the registry.
     async fn placement(&self) -> Result<Placement, StoreError> {
         let settle = || stamp::settle(&self.registry, &self.stem, self.asked);

@@ -134,6 +134,17 @@ fn secrets_come_from_files_and_never_show() {
 }
 
 #[test]
+fn credentials_in_an_address_are_refused_and_do_not_show() {
+    for address in ["http://u:sentinel@zot", "u:sentinel@zot:5000"] {
+        let read = loaded(&format!("{LOOPBACK}store: {{oci: {{registry_address: '{address}'}}}}\n"), &[]);
+        assert!(errors(&read)[0].ends_with("must not hold credentials: use store.oci.auth_config"));
+        let shown = value(&read, "store.oci.registry_address").to_string();
+        assert!(!shown.contains("sentinel") && shown.contains("***@zot"), "{shown}");
+        assert!(!errors(&read).concat().contains("sentinel"));
+    }
+}
+
+#[test]
 fn a_secret_of_the_wrong_shape_does_not_show_either() {
     let read = loaded("listen_address: 127.0.0.1:1\nsync: {auth_config: {password: [sentinel]}}\n", &[]);
     let errors = errors(&read);
