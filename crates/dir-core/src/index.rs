@@ -42,7 +42,7 @@ pub enum Change {
         cid: Cid,
         /// When.
         at: Timestamp,
-        /// The event to write, if any.
+        /// The event to write, if any; whether or not a row was there.
         event: Option<EventKind>,
     },
 }

@@ -4,6 +4,7 @@
 //! reads one chunk's dictionary at a time, and chunks load in parallel.
 
 use crate::dict::Dict;
+use crate::packed::Packed;
 use crate::pairs::Pairs;
 use crate::plan::{PairField, Plan, Test, TextField};
 use dir_core::facts::{ClassFact, LocatorFact, ModuleFact, RecordFacts};
@@ -39,7 +40,7 @@ pub(crate) struct Chunk {
 struct Stored {
     place: Place,
     /// The facts as ids of texts, in the order of [`Chunk::insert`].
-    ids: Box<[u32]>,
+    ids: Packed,
 }
 
 /// Which records of a chunk match.
@@ -85,6 +86,15 @@ impl Chunk {
         self.live.insert(slot);
         self.slots.push(Some(Stored { place, ids }));
         slot
+    }
+
+    /// Gives back memory that was kept for records to come.
+    pub(crate) fn shrink(&mut self) {
+        self.slots.shrink_to_fit();
+        self.order.shrink_to_fit();
+        self.other.shrink();
+        self.texts.iter_mut().for_each(Dict::shrink);
+        self.pairs.iter_mut().for_each(Pairs::shrink);
     }
 
     /// Removes the record in a slot.
@@ -185,7 +195,7 @@ impl Chunk {
     }
 
     /// Interns the facts of a record. [`Chunk::facts`] and [`Chunk::forget`] read the ids in the same order.
-    fn intern(&mut self, slot: u32, facts: &RecordFacts) -> Box<[u32]> {
+    fn intern(&mut self, slot: u32, facts: &RecordFacts) -> Packed {
         let mut ids = Vec::with_capacity(
             12 + 2
                 * (facts.skills.len() + facts.domains.len() + facts.locators.len() + facts.annotations.len())
@@ -227,11 +237,11 @@ impl Chunk {
             pair(PairField::Module, &module.id.to_string(), &module.name, &mut ids);
         }
         ids.extend(facts.modules.iter().map(|m| self.other.add(&m.artifact_media_type, slot)));
-        ids.into_boxed_slice()
+        Packed::new(&ids)
     }
 
-    fn facts(&self, ids: &[u32]) -> RecordFacts {
-        let mut ids = ids.iter().copied();
+    fn facts(&self, ids: &Packed) -> RecordFacts {
+        let mut ids = ids.iter();
         let mut next = || ids.next().unwrap_or_default();
         let text = |field: TextField, id: u32| self.texts[field as usize].text(id).to_owned();
         let mut facts = RecordFacts {
@@ -278,8 +288,8 @@ impl Chunk {
         facts
     }
 
-    fn forget(&mut self, slot: u32, ids: &[u32]) {
-        let mut ids = ids.iter().copied();
+    fn forget(&mut self, slot: u32, ids: &Packed) {
+        let mut ids = ids.iter();
         let mut next = || ids.next().unwrap_or_default();
         for dict in &mut self.texts[..TextField::Author as usize] {
             dict.remove(next(), slot);

@@ -19,8 +19,9 @@ pub(crate) const CHUNK_RECORDS: usize = 16_384;
 /// CIDs are looked up by the first byte of their digest first: small trees under short locks.
 const SHARDS: usize = 256;
 
-/// Chunks that a read goes through before it lets other tasks run and can be cancelled.
-const CHUNKS_PER_TURN: usize = 4;
+/// Chunks that a read by known values goes through before it lets other tasks run; one that reads whole
+/// dictionaries does so after each chunk.
+const CHUNKS_PER_TURN: usize = 32;
 
 type SharedChunk = Arc<RwLock<Chunk>>;
 
@@ -83,10 +84,11 @@ impl Core {
     /// The chunk that takes new records.
     fn open_chunk(&self) -> SharedChunk {
         let chunks = self.chunks.read().clone();
-        if let Some(last) = chunks.last()
-            && !last.read().is_full(self.chunk_records)
-        {
-            return last.clone();
+        if let Some(last) = chunks.last() {
+            if !last.read().is_full(self.chunk_records) {
+                return last.clone();
+            }
+            last.write().shrink();
         }
         let fresh = SharedChunk::default();
         *self.chunks.write() = chunks.iter().cloned().chain([fresh.clone()]).collect();
@@ -153,7 +155,7 @@ impl Core {
         let chunks = self.chunks.read().clone();
         let mut sum = 0;
         for (turn, chunk) in chunks.iter().enumerate() {
-            breathe(turn).await;
+            breathe(&plan, turn).await;
             sum += chunk.read().count(&plan);
         }
         Ok(sum)
@@ -199,7 +201,7 @@ impl Core {
             if found.len() >= need && found.last().is_some_and(|last| *last < head) {
                 break;
             }
-            breathe(turn).await;
+            breathe(plan, turn).await;
             let more = chunk.read().top(plan, after, need);
             if more.is_empty() {
                 continue;
@@ -220,8 +222,9 @@ impl Core {
 }
 
 /// Lets other tasks run now and then, which is also where a caller that went away stops the work.
-async fn breathe(turn: usize) {
-    if turn % CHUNKS_PER_TURN == CHUNKS_PER_TURN - 1 {
+async fn breathe(plan: &Plan, turn: usize) {
+    let chunks = if plan.reads_dictionaries() { 1 } else { CHUNKS_PER_TURN };
+    if turn > 0 && turn.is_multiple_of(chunks) {
         tokio::task::yield_now().await;
     }
 }

@@ -95,6 +95,17 @@ impl Dict {
         self.texts.get(id)
     }
 
+    /// Gives back spare memory.
+    pub(crate) fn shrink(&mut self) {
+        self.sort_in();
+        self.sorted.shrink_to_fit();
+        self.unsorted.shrink_to_fit();
+        self.postings.shrink_to_fit();
+        self.texts.shrink();
+        let (texts, hasher) = (&self.texts, &self.hasher);
+        self.index.shrink_to_fit(|&id| hasher.hash_one(fold(texts.get(id))));
+    }
+
     /// Bytes of all texts.
     pub(crate) fn bytes(&self) -> usize {
         self.texts.bytes()

@@ -68,6 +68,12 @@ impl Pairs {
         union.finish()
     }
 
+    /// Gives back spare memory.
+    pub(crate) fn shrink(&mut self) {
+        self.left.shrink();
+        self.right.shrink();
+    }
+
     /// Bytes of all texts.
     pub(crate) fn bytes(&self) -> usize {
         self.left.bytes() + self.right.bytes()

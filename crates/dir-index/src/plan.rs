@@ -9,6 +9,9 @@ use crate::pattern::Pattern;
 use dir_core::query::{Filter, Query, QueryError, QueryKind};
 use std::collections::BTreeMap;
 
+/// Filters of one query: each may read a whole dictionary, and nothing else bounds what one call costs.
+pub const MAX_FILTERS: usize = 512;
+
 /// Fields with one text (authors: several) per record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum TextField {
@@ -91,8 +94,23 @@ impl Plan {
         !self.nothing && self.include.is_empty() && self.exclude.is_empty()
     }
 
+    /// Whether evaluation reads every distinct value of some field.
+    pub(crate) fn reads_dictionaries(&self) -> bool {
+        let globs = |patterns: &[Pattern]| patterns.iter().any(|p| matches!(p, Pattern::Glob(_)));
+        self.include.iter().chain(&self.exclude).any(|test| match test {
+            Test::Text { values, .. } => !values.comparisons.is_empty() || globs(&values.patterns),
+            Test::Rows { left, right, .. } => globs(left) || globs(right),
+        })
+    }
+
     /// Compiles the filters of a query; the first bad value is the error.
     pub(crate) fn compile(query: &Query) -> Result<Self, QueryError> {
+        if query.filters.len() > MAX_FILTERS {
+            return Err(QueryError::BadValue(format!(
+                "{} filters in one query, at most {MAX_FILTERS} are answered; split the query",
+                query.filters.len()
+            )));
+        }
         let mut builder = Builder::default();
         for filter in &query.filters {
             builder.add(filter)?;
@@ -317,4 +335,41 @@ fn known_severity(value: &str) -> Result<(), QueryError> {
         quoted(value),
         SEVERITIES.join(", ")
     )))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn filters(kind: QueryKind, value: &str, n: usize) -> Query {
+        let filter = Filter { kind, value: value.to_owned(), negate: false };
+        Query { filters: vec![filter; n], ..Query::default() }
+    }
+
+    #[test]
+    fn a_query_has_so_many_filters_and_no_more() {
+        assert!(Plan::compile(&filters(QueryKind::Name, "x", MAX_FILTERS)).is_ok());
+        let error = Plan::compile(&filters(QueryKind::Name, "x", MAX_FILTERS + 1)).unwrap_err();
+        assert!(error.to_string().contains("513 filters in one query, at most 512"), "{error}");
+    }
+
+    #[test]
+    fn ids_are_read_as_clients_know_it() {
+        assert_eq!(parse_id("18446744073709551615"), Ok(u64::MAX));
+        assert_eq!(parse_id("0007"), Ok(7));
+        for (value, why) in [("", "invalid syntax"), ("1x", "invalid syntax"), ("0x1", "invalid syntax")] {
+            assert_eq!(parse_id(value), Err(why));
+        }
+        // The first thing that is wrong, from the left, is what is named.
+        assert_eq!(parse_id("99999999999999999999x"), Err("value out of range"));
+        let error = Plan::compile(&filters(QueryKind::SkillId, "a\"\n", 1)).unwrap_err();
+        assert!(error.to_string().ends_with(r#"parsing "a\"\n": invalid syntax"#), "{error}");
+    }
+
+    #[test]
+    fn only_wildcards_in_the_front_and_comparisons_read_dictionaries() {
+        let reads = |kind, value| Plan::compile(&filters(kind, value, 1)).unwrap().reads_dictionaries();
+        assert!(reads(QueryKind::Name, "*x") && reads(QueryKind::Version, ">1"));
+        assert!(!reads(QueryKind::Name, "x*") && !reads(QueryKind::SkillId, "7"));
+    }
 }

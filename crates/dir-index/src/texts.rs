@@ -43,6 +43,12 @@ impl Texts {
         }
     }
 
+    /// Gives back spare memory.
+    pub(crate) fn shrink(&mut self) {
+        self.block.shrink_to_fit();
+        self.spans.shrink_to_fit();
+    }
+
     /// Bytes of the block.
     pub(crate) fn bytes(&self) -> usize {
         self.block.len()

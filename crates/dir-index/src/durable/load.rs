@@ -133,6 +133,9 @@ fn build(rows: Vec<Raw>, chunk_records: usize) -> Result<(Core, Summary), IndexE
             let row = decode_row(&keys::row(&place.cid), &value).map_err(|_malformed| bad_row(&place.cid))?;
             members.push((place.cid, chunk.insert(place, &row.facts)));
         }
+        if chunk.is_full(core.chunk_records()) {
+            chunk.shrink();
+        }
         Ok((chunk, members))
     })?;
     let mut summary = Summary::default();

@@ -105,8 +105,8 @@ impl SledIndex {
         Ok(Self { core, requests, db: RwLock::new(Some(loaded.db)), thread: Mutex::new(Some(thread)) })
     }
 
-    fn open_db(&self) -> Result<sled::Db, IndexError> {
-        self.db.read().clone().ok_or(IndexError::Closed)
+    fn check_open(&self) -> Result<(), IndexError> {
+        if self.db.read().is_some() { Ok(()) } else { Err(IndexError::Closed) }
     }
 }
 
@@ -119,7 +119,7 @@ impl RecordIndex for SledIndex {
     }
 
     async fn row(&self, cid: &Cid) -> Result<Option<Row>, IndexError> {
-        self.open_db()?;
+        self.check_open()?;
         Ok(self.core.row(cid))
     }
 
@@ -128,18 +128,18 @@ impl RecordIndex for SledIndex {
     }
 
     async fn search(&self, query: &Query, after: Option<&Cursor>, max: usize) -> Result<Page, IndexError> {
-        self.open_db()?;
+        self.check_open()?;
         let after = after.map(Position::try_from).transpose()?;
         self.core.search(query, after, max).await
     }
 
     async fn count(&self, query: &Query) -> Result<u64, IndexError> {
-        self.open_db()?;
+        self.check_open()?;
         self.core.count(query).await
     }
 
     async fn events(&self, after: u64, max: usize) -> Result<Vec<Event>, IndexError> {
-        let db = self.open_db()?;
+        let db = self.db.read().clone().ok_or(IndexError::Closed)?;
         tokio::task::spawn_blocking(move || read_events(&db, after, max))
             .await
             .map_err(|e| IndexError::Backend { context: "reading the event log", source: e.into() })?
@@ -150,7 +150,7 @@ impl RecordIndex for SledIndex {
     }
 
     async fn cids(&self, after: Option<&Cid>, max: usize) -> Result<Vec<Cid>, IndexError> {
-        self.open_db()?;
+        self.check_open()?;
         Ok(self.core.cids(after, max))
     }
 
