@@ -3,6 +3,7 @@
 //! Any SPIFFE client library can use it. It attests nobody (whoever opens the socket gets every identity configured
 //! for it), so it is for development and tests, and the production profile refuses to start it.
 
+mod authority;
 mod ca;
 mod jwt;
 mod server;

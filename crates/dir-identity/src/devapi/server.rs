@@ -1,9 +1,11 @@
 //! The gRPC server on the socket.
 
 use super::DevError;
+use super::authority::Tolerant;
 use super::service::WorkloadService;
 use super::socket::{self, SocketFile};
 use super::world::{Endpoint, World};
+use futures::StreamExt;
 use std::path::Path;
 use std::sync::Arc;
 use tokio::task::JoinHandle;
@@ -28,7 +30,7 @@ impl Serving {
         let service = WorkloadService::new(endpoint, world, stop.clone());
         let ended = stop.clone().cancelled_owned();
         let task = tokio::spawn(async move {
-            let incoming = UnixListenerStream::new(listener);
+            let incoming = UnixListenerStream::new(listener).map(|io| io.map(Tolerant::new));
             let mut server = tonic::transport::Server::builder();
             let result = server.add_service(service).serve_with_incoming_shutdown(incoming, ended).await;
             if let Err(error) = result {

@@ -29,7 +29,7 @@ const COMPOSERS: &[&str] = &["dir-apiserver", "dir-bench", "product-tests"];
 const NEVER_DIRECT: &[(&str, &[&str])] = &[
     ("dir-proto", &["tokio", "reqwest", "hyper", "rustls", "sled"]),
     ("dir-identity", &["figment", "sled", "oci-client"]),
-    ("dir-store", &["tonic", "prost", "sled", "rustls"]),
+    ("dir-store", &["tonic", "prost", "sled", "axum"]),
     ("dir-index", &["tonic", "prost", "oci-client", "reqwest"]),
     ("dir-engine", &["tonic", "prost", "rustls", "oci-client", "reqwest", "sled"]),
     ("dir-api", &["rustls", "tokio-rustls", "oci-client", "sled", "spiffe"]),
