@@ -127,5 +127,7 @@ pub(crate) fn handshake_failed(what: &str, error: &std::io::Error) -> ClientErro
         }
         _ => format!("the connection broke during the TLS handshake: {error}"),
     };
-    ClientError::new(Kind::Disconnected, what, cause, "")
+    let next =
+        "try again; if it stays so, check the port, and whether the server behind it speaks TLS at all";
+    ClientError::new(Kind::Disconnected, what, cause, next)
 }

@@ -1,14 +1,30 @@
 //! JSON text without a tree: any depth, no recursion.
 
-/// Compact JSON with line breaks and two spaces per level. The input must be valid.
+/// What the canonical form escapes for the sake of browsers, and people read more easily as it is.
+const PLAIN: [(&[u8], u8); 3] = [(br"\u003c", b'<'), (br"\u003e", b'>'), (br"\u0026", b'&')];
+
+/// Compact JSON with line breaks and two spaces per level, and `<`, `>` and `&` as themselves: the same document. The
+/// input must be valid.
 pub(crate) fn pretty(compact: &[u8]) -> Vec<u8> {
     let mut out = Vec::with_capacity(compact.len() * 2);
     let mut depth = 0_usize;
     let mut in_string = false;
     let mut escaped = false;
     let mut fresh = false;
-    for &byte in compact {
+    let mut skip = 0_usize;
+    for (at, &byte) in compact.iter().enumerate() {
+        if skip > 0 {
+            skip -= 1;
+            continue;
+        }
         if in_string {
+            if let (b'\\', false, Some((text, plain))) =
+                (byte, escaped, PLAIN.iter().find(|(text, _)| compact[at..].starts_with(text)))
+            {
+                out.push(*plain);
+                skip = text.len() - 1;
+                continue;
+            }
             out.push(byte);
             in_string = escaped || byte != b'"';
             escaped = !escaped && byte == b'\\';
@@ -90,11 +106,18 @@ mod tests {
             r#""a\"b""#,
             r#"{"a":{},"b":[],"c":[1,{"d":"x,y:{z}\\"}],"e":"\\\""}"#,
             r#"[[[]],[{}],""]"#,
+            r#"["\\u003c","<a>"]"#,
         ] {
             let value: serde_json::Value = serde_json::from_str(compact).unwrap();
             let expected = serde_json::to_string_pretty(&value).unwrap();
             assert_eq!(String::from_utf8(pretty(compact.as_bytes())).unwrap(), expected);
         }
+    }
+
+    #[test]
+    fn pretty_shows_what_the_canonical_form_hides() {
+        let shown = pretty(br#"["a \u003cb\u003e \u0026 \\u003c \\\u003c"]"#);
+        assert_eq!(String::from_utf8(shown).unwrap(), "[\n  \"a <b> & \\\\u003c \\\\<\"\n]");
     }
 
     #[test]

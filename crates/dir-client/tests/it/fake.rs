@@ -8,7 +8,7 @@ use std::convert::Infallible;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll};
-use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 use tonic::codec::{Codec, DecodeBuf, Decoder, EncodeBuf, Encoder};
@@ -135,6 +135,43 @@ impl tower::Service<http::Request<tonic::body::Body>> for Service {
             let mut grpc = tonic::server::Grpc::new(Raw);
             Ok(grpc.streaming(talk, request).await)
         })
+    }
+}
+
+/// An accepted connection as tonic takes it, with what has to live as long.
+pub(crate) struct Conn<IO, H = ()> {
+    pub(crate) io: IO,
+    pub(crate) _held: H,
+}
+
+impl<IO, H> Connected for Conn<IO, H> {
+    type ConnectInfo = ();
+    fn connect_info(&self) {}
+}
+
+impl<IO: AsyncRead + Unpin, H: Unpin> AsyncRead for Conn<IO, H> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<std::io::Result<()>> {
+        Pin::new(&mut self.io).poll_read(cx, buf)
+    }
+}
+
+impl<IO: AsyncWrite + Unpin, H: Unpin> AsyncWrite for Conn<IO, H> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<std::io::Result<usize>> {
+        Pin::new(&mut self.io).poll_write(cx, buf)
+    }
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+        Pin::new(&mut self.io).poll_flush(cx)
+    }
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+        Pin::new(&mut self.io).poll_shutdown(cx)
     }
 }
 

@@ -5,4 +5,5 @@
 mod exchange;
 mod fake;
 mod faults;
+mod files;
 mod spiffe;

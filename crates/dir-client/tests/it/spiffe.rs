@@ -1,54 +1,16 @@
 //! mTLS with SVIDs of the development Workload API: what works, and what each mismatch is called.
 
-use crate::fake::{Fake, stored};
+use crate::fake::{Conn, Fake, stored};
 use dir_client::{AuthMode, Client, ClientConfig, ClientError, Document, ExpectedServer, Kind, Source};
 use dir_identity::devapi::{DevConfig, DevDomain, DevSvid, DevWorkloadApi};
-use dir_identity::{Accepted, AcceptorConfig, Identity, StartupWait, WorkloadConfig, accept_loop};
+use dir_identity::{AcceptorConfig, Identity, StartupWait, WorkloadConfig, accept_loop};
 use dir_runtime::SystemClock;
 use futures::StreamExt;
 use std::path::Path;
-use std::pin::Pin;
 use std::sync::{Arc, Mutex};
-use std::task::{Context, Poll};
 use std::time::Duration;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
-use tonic::transport::server::Connected;
-
-/// An accepted connection as tonic takes it.
-struct Conn(Accepted);
-
-impl Connected for Conn {
-    type ConnectInfo = ();
-    fn connect_info(&self) {}
-}
-
-impl AsyncRead for Conn {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &mut ReadBuf<'_>,
-    ) -> Poll<std::io::Result<()>> {
-        Pin::new(&mut self.0.io).poll_read(cx, buf)
-    }
-}
-
-impl AsyncWrite for Conn {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &[u8],
-    ) -> Poll<std::io::Result<usize>> {
-        Pin::new(&mut self.0.io).poll_write(cx, buf)
-    }
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
-        Pin::new(&mut self.0.io).poll_flush(cx)
-    }
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
-        Pin::new(&mut self.0.io).poll_shutdown(cx)
-    }
-}
 
 fn svid(id: &str) -> DevSvid {
     DevSvid { spiffe_id: id.into(), dns_names: vec!["localhost".into()], hint: String::new() }
@@ -102,7 +64,7 @@ async fn world() -> World {
     let noted = Arc::clone(&serials);
     let incoming = accepted.map(move |accepted| {
         noted.lock().unwrap().push(accepted.peer.serial.clone());
-        std::io::Result::Ok(Conn(accepted))
+        std::io::Result::Ok(Conn { io: accepted.io, _held: accepted.revoked })
     });
     let fake = Fake::over(address, incoming, |_, _, message| stored(message));
     World { _dir: dir, api, fake, serials }

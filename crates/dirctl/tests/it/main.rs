@@ -1,0 +1,8 @@
+//! The real binary against a real node in this process, with memory behind it.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // helpers of tests fail like tests
+
+mod errors;
+mod node;
+mod records;
+mod spiffe;
