@@ -1,5 +1,6 @@
 //! Trust bundles: the roots of each trust domain, never merged with those of another.
 
+use arc_swap::ArcSwap;
 use dir_core::identity::BundleReport;
 use dir_core::{Timestamp, TrustDomain};
 use rustls_pki_types::{CertificateDer, TrustAnchor};
@@ -85,6 +86,25 @@ impl TrustBundle {
             updated_at,
             earliest_expiry: self.validity.iter().map(|(_, end)| *end).min(),
         }
+    }
+}
+
+/// The bundles of this moment, shared by all verifiers. A handshake is judged by what is trusted when the peer's chain
+/// arrives, not by what was trusted when the handshake began: between the two a root may have come or gone.
+#[derive(Clone)]
+pub(crate) struct Trust(Arc<ArcSwap<BundleSet>>);
+
+impl Trust {
+    pub(crate) fn new(bundles: BundleSet) -> Self {
+        Self(Arc::new(ArcSwap::from_pointee(bundles)))
+    }
+
+    pub(crate) fn now(&self) -> Arc<BundleSet> {
+        self.0.load_full()
+    }
+
+    pub(crate) fn set(&self, bundles: BundleSet) {
+        self.0.store(Arc::new(bundles));
     }
 }
 

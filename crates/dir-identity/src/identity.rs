@@ -1,5 +1,6 @@
 //! The identity of this process: one writer (the watcher), many readers.
 
+use crate::bundle::Trust;
 use crate::config::{WorkloadConfig, parse_endpoint};
 use crate::error::IdentityError;
 use crate::metrics::{IdentityCollector, IdentityMetrics};
@@ -26,6 +27,7 @@ pub(crate) const DENIALS_MAX: u32 = 2;
 /// What the watcher writes and everybody reads.
 pub(crate) struct Shared {
     pub(crate) current: ArcSwap<TlsSnapshot>,
+    pub(crate) trust: Trust,
     pub(crate) changes: watch::Sender<u64>,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) config: WorkloadConfig,

@@ -1,6 +1,6 @@
 //! One coherent state: our SVID and every bundle as they arrived together, with the TLS configurations made of them.
 
-use crate::bundle::BundleSet;
+use crate::bundle::{BundleSet, Trust};
 use crate::connector::ServerCheck;
 use crate::error::IdentityError;
 use crate::leaf::Leaf;
@@ -57,6 +57,7 @@ pub struct TlsSnapshot {
     server13: Arc<ServerConfig>,
     server12: Arc<ServerConfig>,
     client: Arc<ClientConfig>,
+    trust: Trust,
     clock: Arc<dyn Clock>,
 }
 
@@ -65,13 +66,14 @@ impl TlsSnapshot {
         generation: u64,
         svid: OwnSvid,
         bundles: BundleSet,
+        trust: &Trust,
         clock: &Arc<dyn Clock>,
     ) -> Result<Self, IdentityError> {
-        let server13 = server_config(TLS13_ONLY, &svid, &bundles, clock)?;
-        let server12 = server_config(TLS12_TOO, &svid, &bundles, clock)?;
-        let client = client_config(&svid, &bundles, ServerCheck::default(), clock)?;
-        let clock = clock.clone();
-        Ok(Self { generation, svid, bundles, server13, server12, client, clock })
+        let server13 = server_config(TLS13_ONLY, &svid, trust, clock)?;
+        let server12 = server_config(TLS12_TOO, &svid, trust, clock)?;
+        let client = client_config(&svid, trust, ServerCheck::default(), clock)?;
+        let (trust, clock) = (trust.clone(), clock.clone());
+        Ok(Self { generation, svid, bundles, server13, server12, client, trust, clock })
     }
 
     /// Number of this snapshot, counted from 1.
@@ -116,7 +118,7 @@ impl TlsSnapshot {
 
     /// For dialling servers that the check allows.
     pub fn client_config_for(&self, check: ServerCheck) -> Result<Arc<ClientConfig>, IdentityError> {
-        client_config(&self.svid, &self.bundles, check, &self.clock)
+        client_config(&self.svid, &self.trust, check, &self.clock)
     }
 
     pub(crate) fn svid(&self) -> &OwnSvid {
@@ -154,10 +156,10 @@ impl TimeProvider for ClockTime {
 fn server_config(
     versions: &'static [&'static SupportedProtocolVersion],
     svid: &OwnSvid,
-    bundles: &BundleSet,
+    trust: &Trust,
     clock: &Arc<dyn Clock>,
 ) -> Result<Arc<ServerConfig>, IdentityError> {
-    let verifier = Arc::new(SpiffeClientVerifier { bundles: bundles.clone() });
+    let verifier = Arc::new(SpiffeClientVerifier { trust: trust.clone() });
     let mut config = ServerConfig::builder_with_details(PROVIDER.clone(), Arc::new(ClockTime(clock.clone())))
         .with_protocol_versions(versions)
         .map_err(|e| IdentityError::Tls(e.to_string()))?
@@ -173,12 +175,12 @@ fn server_config(
 
 fn client_config(
     svid: &OwnSvid,
-    bundles: &BundleSet,
+    trust: &Trust,
     check: ServerCheck,
     clock: &Arc<dyn Clock>,
 ) -> Result<Arc<ClientConfig>, IdentityError> {
     let own = svid.leaf.id.trust_domain().clone();
-    let verifier = Arc::new(SpiffeServerVerifier { bundles: bundles.clone(), check, own });
+    let verifier = Arc::new(SpiffeServerVerifier { trust: trust.clone(), check, own });
     let mut config = ClientConfig::builder_with_details(PROVIDER.clone(), Arc::new(ClockTime(clock.clone())))
         .with_protocol_versions(TLS13_ONLY)
         .map_err(|e| IdentityError::Tls(e.to_string()))?

@@ -1,7 +1,7 @@
 //! From one message of the Workload API to material that holds: every SVID and every bundle is judged alone, so that
 //! one bad part does not take the rest with it.
 
-use crate::bundle::{BundleSet, TrustBundle};
+use crate::bundle::{BundleError, BundleSet, TrustBundle};
 use crate::config::WorkloadConfig;
 use crate::error::WaitReason;
 use crate::leaf::Leaf;
@@ -86,10 +86,10 @@ fn read_bundles(
     faults: &mut Vec<String>,
 ) -> BundleSet {
     let mut bundles = BundleSet::default();
-    let federated = message.federated_bundles.iter().map(|(domain, der)| (domain.as_str(), der));
+    let federated = message.federated_bundles.iter().map(|(domain, der)| (domain.as_str(), der, false));
     // Own bundles come last: nobody federates us away from ourselves.
-    let own = message.svids.iter().take(SVIDS_MAX).map(|s| (s.spiffe_id.as_str(), &s.bundle));
-    for (name, der) in federated.take(BUNDLES_MAX).chain(own) {
+    let own = message.svids.iter().take(SVIDS_MAX).map(|s| (s.spiffe_id.as_str(), &s.bundle, true));
+    for (name, der, own) in federated.take(BUNDLES_MAX).chain(own) {
         let domain = match domain_of(name) {
             Ok(domain) => domain,
             Err(e) => {
@@ -97,7 +97,14 @@ fn read_bundles(
                 continue;
             }
         };
-        match TrustBundle::from_der(&domain, der, "workload_api") {
+        // A foreign bundle may be empty (that domain is trusted no more), our own may not.
+        let parsed = match TrustBundle::from_der(&domain, der, "workload_api") {
+            Ok(bundle) if own && bundle.is_empty() => {
+                Err(BundleError { trust_domain: domain.clone(), detail: "it is empty".to_owned() })
+            }
+            parsed => parsed,
+        };
+        match parsed {
             Ok(bundle) => bundles.insert(Arc::new(bundle)),
             Err(e) => {
                 faults.push(e.to_string());
@@ -223,5 +230,91 @@ mod tests {
         assert_eq!(domain_of("spiffe://a.example").unwrap().as_str(), "a.example");
         assert_eq!(domain_of("a.example").unwrap().as_str(), "a.example");
         assert!(domain_of("https://a").is_err());
+    }
+
+    use crate::devapi::{Authority, ChainForm};
+    use proptest::prelude::*;
+    use std::sync::LazyLock;
+    use std::time::Duration;
+
+    const NOW: Timestamp = Timestamp::from_secs(1_000_000);
+
+    /// One good SVID with its bundle, and one foreign bundle.
+    static GOOD: LazyLock<X509SvidResponse> = LazyLock::new(|| {
+        let ttl = Duration::from_secs(3600);
+        let ca = Authority::new(&"a.example".parse().unwrap(), NOW, ttl, ChainForm::Upstream).unwrap();
+        let id = "spiffe://a.example/w".parse().unwrap();
+        let (chain, key) = ca.issue(&id, &[], NOW, ttl).unwrap();
+        let entry = X509SvidEntry {
+            spiffe_id: id.to_string(),
+            x509_svid: chain.concat().into(),
+            x509_svid_key: key.into(),
+            bundle: ca.root().to_vec().into(),
+            hint: String::new(),
+        };
+        let federated = [("spiffe://b.example".to_owned(), ca.root().to_vec().into())];
+        X509SvidResponse { svids: vec![entry], crl: Vec::new(), federated_bundles: federated.into() }
+    });
+
+    fn judge(message: &X509SvidResponse) -> Evaluated {
+        evaluate(message, None, &WorkloadConfig::default(), NOW)
+    }
+
+    fn damage(bytes: &bytes::Bytes, at: usize, bits: u8) -> bytes::Bytes {
+        let mut copy = bytes.to_vec();
+        let at = at % copy.len();
+        copy[at] ^= bits;
+        copy.into()
+    }
+
+    #[test]
+    fn a_good_message_and_its_limits() {
+        let good = judge(&GOOD);
+        assert!(good.svid.is_ok() && good.faults.is_empty());
+        assert_eq!(good.bundles.len(), 2);
+        let mut wrong = GOOD.clone();
+        wrong.svids[0].spiffe_id = "spiffe://a.example/other".to_owned();
+        assert!(matches!(judge(&wrong).svid, Err(WaitReason::Unusable(why)) if why.contains("the entry of")));
+        let mut bare = GOOD.clone();
+        bare.svids[0].bundle = bytes::Bytes::new();
+        assert!(judge(&bare).svid.is_err() && judge(&bare).faults[0].contains("it is empty"));
+        let many = |count| X509SvidResponse { svids: vec![GOOD.svids[0].clone(); count], ..GOOD.clone() };
+        assert_eq!(judge(&many(SVIDS_MAX)).candidates, SVIDS_MAX);
+        assert_eq!(judge(&many(SVIDS_MAX + 1)).candidates, SVIDS_MAX);
+    }
+
+    #[test]
+    fn hints_are_unique_and_short() {
+        let hinted = |hint: String| X509SvidEntry { hint, ..GOOD.svids[0].clone() };
+        let (longest, too_long) = ("h".repeat(HINT_MAX), "h".repeat(HINT_MAX + 1));
+        for (hint, found) in [(longest, Choice::Hint), (too_long, Choice::First)] {
+            let svids = vec![hinted(String::new()), hinted(hint.clone())];
+            let message = X509SvidResponse { svids, ..GOOD.clone() };
+            let config = WorkloadConfig { svid_hint: Some(hint), ..WorkloadConfig::default() };
+            let (_, choice) = evaluate(&message, None, &config, NOW).svid.ok().unwrap();
+            assert_eq!(choice, found);
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn damage_to_a_foreign_bundle_never_touches_our_svid(at in any::<usize>(), bits in 1u8..) {
+            let mut message = GOOD.clone();
+            let foreign = message.federated_bundles.get_mut("spiffe://b.example").unwrap();
+            *foreign = damage(foreign, at, bits);
+            let judged = judge(&message);
+            prop_assert!(judged.svid.is_ok());
+            prop_assert!(judged.bundles.len() == 2 || judged.faults.len() == 1);
+        }
+
+        #[test]
+        fn a_damaged_leaf_never_passes(at in any::<usize>(), bits in 1u8..) {
+            let mut message = GOOD.clone();
+            let chain = &mut message.svids[0].x509_svid;
+            *chain = damage(chain, at, bits);
+            let judged = judge(&message);
+            prop_assert!(judged.svid.is_err(), "a changed chain held");
+            prop_assert_eq!(judged.bundles.len(), 2);
+        }
     }
 }

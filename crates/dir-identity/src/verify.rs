@@ -3,7 +3,7 @@
 //! A chain is verified against the bundle of the leaf's own trust domain and no other: with all roots in one store
 //! a federated partner could sign identities of ours.
 
-use crate::bundle::{BundleSet, TrustBundle};
+use crate::bundle::{BundleSet, Trust, TrustBundle};
 use crate::connector::ServerCheck;
 use crate::leaf::{self, Leaf, Usage};
 use crate::refuse::{ChainFault, Refusal, RefuseReason};
@@ -172,12 +172,12 @@ fn judge(
 /// Server side: every client must show an SVID of a trust domain whose bundle we hold. Which of them may do what
 /// is the policy's business.
 pub(crate) struct SpiffeClientVerifier {
-    pub(crate) bundles: BundleSet,
+    pub(crate) trust: Trust,
 }
 
 /// Client side: the server must show an SVID that the check allows. Host names prove nothing here.
 pub(crate) struct SpiffeServerVerifier {
-    pub(crate) bundles: BundleSet,
+    pub(crate) trust: Trust,
     pub(crate) check: ServerCheck,
     pub(crate) own: TrustDomain,
 }
@@ -205,7 +205,7 @@ impl ClientCertVerifier for SpiffeClientVerifier {
         intermediates: &[CertificateDer<'_>],
         now: UnixTime,
     ) -> Result<ClientCertVerified, rustls::Error> {
-        judge(end_entity, intermediates, &self.bundles, now, Usage::Client, |_| Ok(()))
+        judge(end_entity, intermediates, &self.trust.now(), now, Usage::Client, |_| Ok(()))
             .map(|()| ClientCertVerified::assertion())
     }
 
@@ -241,7 +241,7 @@ impl ServerCertVerifier for SpiffeServerVerifier {
         _ocsp_response: &[u8],
         now: UnixTime,
     ) -> Result<ServerCertVerified, rustls::Error> {
-        judge(end_entity, intermediates, &self.bundles, now, Usage::Server, |leaf| {
+        judge(end_entity, intermediates, &self.trust.now(), now, Usage::Server, |leaf| {
             self.check.allows(&leaf.id, &self.own)
         })
         .map(|()| ServerCertVerified::assertion())

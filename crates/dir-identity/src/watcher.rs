@@ -1,5 +1,6 @@
 //! The one writer: waits for the first state, then follows every change.
 
+use crate::bundle::{BundleSet, Trust, TrustBundle};
 use crate::config::WorkloadConfig;
 use crate::error::{IdentityError, WaitReason};
 use crate::feed::{self, FeedEvent};
@@ -8,9 +9,8 @@ use crate::metrics::IdentityMetrics;
 use crate::proto::X509SvidResponse;
 use crate::snapshot::{OwnSvid, TlsSnapshot};
 use crate::update::{self, Choice, Evaluated, covers};
-use crate::verify::{trusted_bundle, verify_chain};
 use arc_swap::ArcSwap;
-use dir_core::{Clock, Timestamp};
+use dir_core::Clock;
 use parking_lot::Mutex;
 use spiffe::transport::Endpoint;
 use std::collections::BTreeMap;
@@ -90,8 +90,8 @@ pub(crate) async fn boot(
         }
         let Some(message) = &pending else { continue };
         match first_snapshot(message, &config, &clock, attempts)? {
-            Ok(snapshot) => {
-                let shared = Arc::new(share(snapshot, config, clock, metrics));
+            Ok((snapshot, trust)) => {
+                let shared = Arc::new(share(snapshot, trust, config, clock, metrics));
                 return Ok(Boot { shared, endpoint, events });
             }
             Err(why) => {
@@ -126,7 +126,7 @@ fn first_snapshot(
     config: &WorkloadConfig,
     clock: &Arc<dyn Clock>,
     attempts: u64,
-) -> Result<Result<TlsSnapshot, WaitReason>, IdentityError> {
+) -> Result<Result<(TlsSnapshot, Trust), WaitReason>, IdentityError> {
     let evaluated = update::evaluate(message, None, config, clock.now());
     for fault in &evaluated.faults {
         warn!(%fault, "part of the identity update is unusable");
@@ -136,7 +136,9 @@ fn first_snapshot(
         Err(reason) => return Ok(Err(reason)),
     };
     log_obtained(&svid, choice, evaluated.candidates, config, attempts.max(1));
-    TlsSnapshot::build(1, svid, evaluated.bundles, clock).map(Ok)
+    let trust = Trust::new(evaluated.bundles.clone());
+    let snapshot = TlsSnapshot::build(1, svid, evaluated.bundles, &trust, clock)?;
+    Ok(Ok((snapshot, trust)))
 }
 
 fn log_obtained(svid: &OwnSvid, choice: Choice, candidates: usize, config: &WorkloadConfig, attempt: u64) {
@@ -159,6 +161,7 @@ fn log_obtained(svid: &OwnSvid, choice: Choice, candidates: usize, config: &Work
 
 fn share(
     snapshot: TlsSnapshot,
+    trust: Trust,
     config: WorkloadConfig,
     clock: Arc<dyn Clock>,
     metrics: IdentityMetrics,
@@ -169,6 +172,7 @@ fn share(
     let (changes, _) = watch::channel(snapshot.generation());
     Shared {
         current: ArcSwap::from_pointee(snapshot),
+        trust,
         changes,
         clock,
         config,
@@ -258,7 +262,7 @@ fn apply(shared: &Shared, message: &X509SvidResponse) -> bool {
         warn!(%fault, "part of the identity update is unusable");
     }
     let again = matches!(evaluated.svid, Err(WaitReason::NotYetValid(_)));
-    let Evaluated { svid, bundles, candidates, .. } = evaluated;
+    let Evaluated { svid, mut bundles, candidates, .. } = evaluated;
     let (svid, choice) = match svid {
         Ok((svid, choice)) => (svid, Some(choice)),
         Err(reason) => {
@@ -266,12 +270,10 @@ fn apply(shared: &Shared, message: &X509SvidResponse) -> bool {
                 failed(shared, &WaitReason::NoIdentityIssued);
                 return false;
             }
-            // The bundles of this message still count, if what we hold is in harmony with them.
+            // The bundles of this message still count: trust that was withdrawn stays withdrawn.
             shared.metrics.update_rejected("svid");
             warn!(%reason, "the new X509-SVID is unusable; the last good one stays");
-            if !still_holds(&last, &bundles, now) {
-                return again;
-            }
+            keep_own(&mut bundles, &last);
             (last.svid().clone(), None)
         }
     };
@@ -279,7 +281,10 @@ fn apply(shared: &Shared, message: &X509SvidResponse) -> bool {
     {
         let mut received = shared.received.lock();
         received.retain(|domain, _| bundles.get(domain).is_some());
-        received.extend(bundles.iter().map(|b| (b.trust_domain().clone(), now)));
+        // A bundle that was kept because the new one is unreadable was not received.
+        let kept =
+            |b: &Arc<TrustBundle>| last.bundles().get(b.trust_domain()).is_some_and(|l| Arc::ptr_eq(l, b));
+        received.extend(bundles.iter().filter(|b| !kept(b)).map(|b| (b.trust_domain().clone(), now)));
     }
     let rotated = !svid.same_as(last.svid());
     // Agents repeat unchanged content; that is no rotation.
@@ -290,11 +295,12 @@ fn apply(shared: &Shared, message: &X509SvidResponse) -> bool {
     again
 }
 
-fn still_holds(last: &TlsSnapshot, bundles: &crate::bundle::BundleSet, now: Timestamp) -> bool {
-    let leaf = last.leaf();
-    let Ok(bundle) = trusted_bundle(bundles, leaf.id.trust_domain()) else { return false };
-    let Some((leaf_der, intermediates)) = last.chain().split_first() else { return false };
-    leaf.check_time(now).is_ok() && verify_chain(leaf_der, intermediates, bundle, now, None).is_ok()
+/// The SVID that stays needs its own bundle, which a message without a readable SVID may not name.
+fn keep_own(bundles: &mut BundleSet, last: &TlsSnapshot) {
+    let own = last.leaf().id.trust_domain();
+    if let (None, Some(kept)) = (bundles.get(own), last.bundles().get(own)) {
+        bundles.insert(kept.clone());
+    }
 }
 
 fn publish(
@@ -302,11 +308,11 @@ fn publish(
     last: &TlsSnapshot,
     svid: OwnSvid,
     rotated: Option<Choice>,
-    bundles: crate::bundle::BundleSet,
+    bundles: BundleSet,
     candidates: usize,
 ) {
     let generation = last.generation() + 1;
-    let next = match TlsSnapshot::build(generation, svid, bundles, &shared.clock) {
+    let next = match TlsSnapshot::build(generation, svid, bundles, &shared.trust, &shared.clock) {
         Ok(next) => next,
         Err(error) => {
             shared.metrics.update_rejected("tls");
@@ -320,7 +326,8 @@ fn publish(
     } else {
         info!(generation, bundles = next.bundles().len(), "trust bundles changed");
     }
+    shared.trust.set(next.bundles().clone());
     shared.current.store(Arc::new(next));
-    // The snapshot is in place before anybody is told.
+    // Trust and snapshot are in place before anybody is told.
     shared.changes.send_replace(generation);
 }

@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod boot;
+mod connector;
 mod devapi;
 mod handshake;
 mod openssl;

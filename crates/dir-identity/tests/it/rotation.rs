@@ -1,9 +1,12 @@
 //! New SVIDs and CAs under load: nothing fails, nothing is dropped.
 
-use crate::support::{World, dial, ping, sample, soon, until};
+use crate::support::{HOST, OWN, World, dial, ping, sample, soon, until};
 use dir_identity::AcceptorConfig;
+use rustls_pki_types::ServerName;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn forty_rotations_fail_no_handshake_and_drop_no_connection() {
@@ -34,13 +37,15 @@ async fn forty_rotations_fail_no_handshake_and_drop_no_connection() {
     });
     let first = server.identity.snapshot().leaf().serial.clone();
     for round in 0..40 {
-        let before = server.identity.snapshot().generation();
         if round % 4 == 3 {
             // Everybody knows the new root before anything is signed by it: the order in which SPIRE does it.
-            let client_before = client.snapshot().generation();
-            assert!(world.server_api.rotate_ca(crate::support::OWN));
-            until("the server knows the new root", || server.identity.snapshot().generation() > before).await;
-            until("the client knows it", || client.snapshot().generation() > client_before).await;
+            let known = |identity: &dir_identity::Identity| {
+                identity.snapshot().bundles().get(&OWN.parse().unwrap()).map_or(0, |bundle| bundle.len())
+            };
+            let before = known(&server.identity);
+            assert!(world.server_api.rotate_ca(OWN));
+            until("the server knows the new root", || known(&server.identity) > before).await;
+            until("the client knows it", || known(&client) > before).await;
         }
         let before = server.identity.snapshot().leaf().serial.clone();
         world.server_api.rotate();
@@ -73,4 +78,33 @@ async fn unchanged_content_is_no_rotation() {
     assert_eq!(server.identity.snapshot().generation(), generation + 1);
     let rotations = sample(&server.registry, "svid_rotations_total", "trust_domain", "example.org");
     assert!((rotations - 1.0).abs() < f64::EPSILON, "{rotations}");
+}
+
+#[tokio::test]
+async fn a_handshake_is_judged_by_the_trust_of_its_own_moment() {
+    let world = World::start().await;
+    let server = world.server(AcceptorConfig::default()).await;
+    let client = world.identity(&world.client_api, &prometheus::Registry::new()).await;
+    // What a handshake holds that began before the root came.
+    let begun = TlsConnector::from(client.snapshot().client_config());
+    let connect = async || {
+        let tcp = TcpStream::connect(server.addr).await.unwrap();
+        begun.connect(ServerName::try_from(HOST).unwrap(), tcp).await
+    };
+    let serial = server.identity.snapshot().leaf().serial.clone();
+    assert!(world.server_api.rotate_ca(OWN));
+    until("the client knows the new root", || client.snapshot().generation() > 1).await;
+    world.server_api.rotate();
+    until("the server uses it", || server.identity.snapshot().leaf().serial != serial).await;
+    assert!(connect().await.is_ok(), "the root arrived before the certificate did");
+
+    // And the other way round: a root that has left is not believed by what began before.
+    let stale = world.server_api.authority(OWN).unwrap();
+    let before = client.snapshot().generation();
+    assert!(world.client_api.rotate_ca(OWN));
+    assert!(world.client_api.retire_cas(OWN));
+    let roots = || client.snapshot().bundles().get(&OWN.parse().unwrap()).map_or(0, |b| b.len());
+    until("only the newest root is left", || client.snapshot().generation() > before && roots() == 1).await;
+    assert_ne!(stale.root(), world.server_api.authority(OWN).unwrap().root());
+    assert!(connect().await.is_err(), "the server's certificate has no root any more");
 }

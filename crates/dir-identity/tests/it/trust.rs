@@ -72,6 +72,7 @@ async fn one_bad_bundle_does_not_discard_the_rest() {
     world.server_api.rotate();
     until("rotated", || server.identity.snapshot().leaf().serial != snapshot.leaf().serial).await;
     let before = server.identity.snapshot();
+    world.clock.shift(100);
     tamper(&world, |material| {
         material.federated.insert(format!("spiffe://{PARTNER}"), b"junk".to_vec());
         material.federated.insert("https://nonsense".to_owned(), b"junk".to_vec());
@@ -88,6 +89,8 @@ async fn one_bad_bundle_does_not_discard_the_rest() {
         "the last good one stays"
     );
     assert!(sample(&server.registry, "identity_update_faults_total", "component", "workload_api") > 1.5);
+    let age = |domain| sample(&server.registry, "bundle_age_seconds", "trust_domain", domain);
+    assert!(age(PARTNER) >= 100.0 && age(OWN) < 50.0, "what was not readable was not received");
 }
 
 #[tokio::test]
