@@ -5,11 +5,17 @@
 //! compared with its CID before it leaves: content that does not match is an error and nothing else.
 
 mod artifact;
+mod cache;
+mod decorate;
 mod layout;
 mod limits;
 mod memory;
 mod oci;
 
+pub use cache::{CacheConfig, CacheStore};
+pub use decorate::{
+    MetricsStore, RetryConfig, RetryStore, StackConfig, StoreMetrics, TimeoutConfig, TimeoutStore, decorate,
+};
 pub use layout::{DEFAULT_SEGMENT_BYTES, LayoutConfig, LayoutStore};
 pub use limits::{DEFAULT_MAX_BLOB_BYTES, DEFAULT_MAX_MANIFEST_BYTES, Limits};
 pub use memory::MemoryStore;

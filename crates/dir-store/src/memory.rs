@@ -16,7 +16,7 @@ use std::collections::BTreeMap;
 use std::ops::Bound;
 
 /// Records between two marks of a walk.
-const WALK_CHUNK: usize = 256;
+const WALK_CHUNK: usize = 64;
 
 /// A [`RecordStore`] in memory. Nothing survives the process.
 #[derive(Debug, Default)]

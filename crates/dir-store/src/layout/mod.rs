@@ -50,7 +50,7 @@ use writer::{Change, Command, Outcome};
 /// Default of [`LayoutConfig::segment_bytes`]: 32 MiB.
 pub const DEFAULT_SEGMENT_BYTES: u64 = 32 << 20;
 /// Records between two marks of a walk.
-const WALK_CHUNK: usize = 256;
+const WALK_CHUNK: usize = 64;
 
 /// Configuration of a [`LayoutStore`].
 #[derive(Debug, Clone)]

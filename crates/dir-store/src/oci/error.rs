@@ -50,7 +50,10 @@ impl RegistryFault {
     /// Whether the same request may succeed later without anybody changing anything.
     pub(crate) fn is_transient(&self) -> bool {
         match self {
-            RegistryFault::Status { status, .. } => matches!(status, 408 | 425 | 429 | 500..=599),
+            // An unknown blob is uploaded again; a registry that shows blobs late has it by then.
+            RegistryFault::Status { status, .. } => {
+                matches!(status, 408 | 425 | 429 | 500..=599) || self.is_unknown_blob()
+            }
             RegistryFault::Transport(error) => !error.is_builder() && !error.is_redirect(),
             RegistryFault::Protocol(_) => false,
         }

@@ -28,9 +28,15 @@ use http::Registry;
 use objects::ManifestPut;
 use parking_lot::Mutex;
 use stamp::Placement;
-use std::collections::{HashSet, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
+use std::sync::Arc;
 use tokio::sync::{Mutex as AsyncMutex, MutexGuard, OnceCell};
 
+/// The shared config blob's digest, which the empty record has too.
+const EMPTY_CONFIG: Cid = Cid::from_digest([
+    0x44, 0x13, 0x6f, 0xa3, 0x55, 0xb3, 0x67, 0x8a, 0x11, 0x46, 0xad, 0x16, 0xf7, 0xe8, 0x64, 0x9e, 0x94,
+    0xfb, 0x4f, 0xc2, 0x1f, 0xe7, 0x7e, 0x83, 0x10, 0xc0, 0x60, 0xf6, 0x1c, 0xaa, 0xff, 0x8a,
+]);
 /// Changes of records in the same slot of this many wait for each other.
 const STRIPES: usize = 4096;
 /// Records whose storing is remembered, so that a repeat looks before it writes.
@@ -45,8 +51,8 @@ pub struct OciStore {
     asked: Layout,
     parallel: usize,
     placement: OnceCell<Placement>,
-    /// Repositories that are known to have the shared config blob.
-    configured: Mutex<HashSet<String>>,
+    /// The shared config blob in each repository: uploaded once a process, however many pushes begin at once.
+    configs: Mutex<HashMap<String, Arc<OnceCell<()>>>>,
     recent: Mutex<Recent>,
     stripes: Vec<AsyncMutex<()>>,
 }
@@ -90,7 +96,7 @@ impl OciStore {
             asked: config.layout,
             parallel: config.parallel.max(1),
             placement: OnceCell::new(),
-            configured: Mutex::default(),
+            configs: Mutex::default(),
             recent: Mutex::default(),
             stripes: (0..STRIPES).map(|_| AsyncMutex::default()).collect(),
         })
@@ -144,15 +150,22 @@ impl OciStore {
         self.find(repository, cid).await?.ok_or(StoreError::NotFound(*cid))
     }
 
-    /// Uploads the shared config blob to a repository, once a process.
-    async fn ensure_config(&self, repository: &str) -> Result<(), StoreError> {
-        if self.configured.lock().contains(repository) {
-            return Ok(());
-        }
+    /// Makes sure that a repository has the shared config blob. The answer stands for this upload of it.
+    async fn ensure_config(&self, repository: &str) -> Result<Arc<OnceCell<()>>, StoreError> {
+        let known = self.configs.lock().get(repository).cloned();
+        let cell = known
+            .unwrap_or_else(|| Arc::clone(self.configs.lock().entry(repository.to_owned()).or_default()));
         let bytes = Bytes::from_static(EMPTY_CONFIG_BYTES);
-        self.registry.upload(repository, &Cid::of(&bytes), &bytes).await?;
-        self.configured.lock().insert(repository.to_owned());
-        Ok(())
+        cell.get_or_try_init(|| self.registry.upload(repository, &EMPTY_CONFIG, &bytes)).await?;
+        Ok(cell)
+    }
+
+    /// The registry does not have it any more: the next push uploads it again.
+    fn forget_config(&self, repository: &str, upload: &Arc<OnceCell<()>>) {
+        let mut configs = self.configs.lock();
+        if configs.get(repository).is_some_and(|now| Arc::ptr_eq(now, upload)) {
+            configs.remove(repository);
+        }
     }
 
     /// Uploads a blob and puts the manifest that names it. Answers whether the registry keeps the list of
@@ -166,15 +179,14 @@ impl OciStore {
     ) -> Result<bool, StoreError> {
         let content = async {
             // A record can be the config blob itself.
-            let same = cid.digest() == Cid::of(EMPTY_CONFIG_BYTES).digest();
-            if same { Ok(()) } else { self.registry.upload(repository, cid, blob).await }
+            if *cid == EMPTY_CONFIG { Ok(()) } else { self.registry.upload(repository, cid, blob).await }
         };
-        futures::future::try_join(self.ensure_config(repository), content).await?;
+        let (config, ()) = futures::future::try_join(self.ensure_config(repository), content).await?;
         match self.registry.put_manifest(repository, reference, manifest, MANIFEST).await? {
             ManifestPut::Done { subject_kept } => Ok(subject_kept),
             // Garbage collection took a blob: once more from the start.
-            ManifestPut::UnknownBlob => {
-                self.configured.lock().remove(repository);
+            ManifestPut::UnknownBlob(_) => {
+                self.forget_config(repository, &config);
                 self.ensure_config(repository).await?;
                 self.registry.upload(repository, cid, blob).await?;
                 self.registry.put_manifest_again(repository, reference, manifest).await
@@ -334,5 +346,15 @@ impl std::fmt::Debug for OciStore {
         let mut shown = f.debug_struct("OciStore");
         shown.field("registry", &self.registry.name).field("repository", &self.stem);
         shown.field("placement", &self.placement.get()).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_digest_of_the_config_blob() {
+        assert_eq!(EMPTY_CONFIG, Cid::of(EMPTY_CONFIG_BYTES));
     }
 }

@@ -24,7 +24,7 @@ pub(super) enum ManifestPut {
     /// It is there; whether the registry keeps the list of referrers itself (`OCI-Subject`).
     Done { subject_kept: bool },
     /// It names a blob that the registry does not have (any more).
-    UnknownBlob,
+    UnknownBlob(RegistryFault),
 }
 
 impl Registry {
@@ -130,7 +130,7 @@ impl Registry {
         }
         let fault = answer.fault();
         if fault.is_unknown_blob() {
-            return Ok(ManifestPut::UnknownBlob);
+            return Ok(ManifestPut::UnknownBlob(fault));
         }
         Err(self.fault(DOING, repository, fault))
     }
@@ -144,10 +144,7 @@ impl Registry {
     ) -> Result<bool, StoreError> {
         match self.put_manifest(repository, reference, manifest, MANIFEST).await? {
             ManifestPut::Done { subject_kept } => Ok(subject_kept),
-            ManifestPut::UnknownBlob => {
-                let text = "the registry does not know a blob that it has just accepted";
-                Err(self.fault("store a manifest", repository, RegistryFault::Protocol(text.to_owned())))
-            }
+            ManifestPut::UnknownBlob(fault) => Err(self.fault("store a manifest", repository, fault)),
         }
     }
 

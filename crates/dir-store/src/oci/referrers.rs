@@ -185,10 +185,7 @@ impl Registry {
         self.limits.check_manifest("list of referrers", bytes.len())?;
         match self.put_manifest(repository, &list_tag(subject), &bytes, INDEX).await? {
             ManifestPut::Done { .. } => Ok(()),
-            ManifestPut::UnknownBlob => {
-                let text = "the registry does not know a manifest in the list".to_owned();
-                Err(self.fault(DOING, repository, RegistryFault::Protocol(text)))
-            }
+            ManifestPut::UnknownBlob(fault) => Err(self.fault(DOING, repository, fault)),
         }
     }
 

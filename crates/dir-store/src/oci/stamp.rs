@@ -121,7 +121,7 @@ async fn write(registry: &Registry, stem: &str, placement: Placement) -> Result<
     let bytes = Bytes::from(manifest.to_string());
     let config = Bytes::from_static(EMPTY_CONFIG_BYTES);
     registry.upload(stem, &blob, &config).await?;
-    if let ManifestPut::UnknownBlob = registry.put_manifest(stem, STAMP_TAG, &bytes, MANIFEST).await? {
+    if let ManifestPut::UnknownBlob(_) = registry.put_manifest(stem, STAMP_TAG, &bytes, MANIFEST).await? {
         registry.upload(stem, &blob, &config).await?;
         registry.put_manifest_again(stem, STAMP_TAG, &bytes).await?;
     }

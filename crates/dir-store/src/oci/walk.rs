@@ -10,7 +10,7 @@ use futures::{StreamExt, stream};
 /// Shards of the sharded layout.
 const SHARDS: u16 = 4096;
 /// Tags between two marks of the single layout.
-const CHUNK: usize = 128;
+const CHUNK: usize = 64;
 
 type Items = Vec<Result<Walked, StoreError>>;
 

@@ -34,7 +34,7 @@ pub(crate) fn repository(config: &OciConfig, of: &Cid) -> String {
 impl<G> OciBackend<G> {
     pub(crate) fn new(config: OciConfig, registry: G, corrupt: Corrupt) -> Self {
         let store = Arc::new(OciStore::new(&config).unwrap());
-        Self { config, store, corrupt, http: reqwest::Client::new(), registry }
+        Self { config, store, corrupt, http: crate::process::http(), registry }
     }
 
     fn url(&self, repository: &str, path: &str) -> String {

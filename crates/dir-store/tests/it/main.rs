@@ -3,6 +3,9 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod backend;
+mod decorate;
 mod layout;
 mod memory;
 mod oci;
+mod process;
+mod real;

@@ -92,6 +92,20 @@ async fn a_push_in_steady_state_is_one_upload_and_one_manifest() {
 }
 
 #[tokio::test]
+async fn pushes_that_begin_at_once_share_the_upload_of_the_config() {
+    let backend = backend(Switches::zot(), Layout::Single).await;
+    backend.store.ping().await.unwrap();
+    backend.registry.reset_counts();
+    let samples: Vec<_> = (0..32).map(sample).collect();
+    let puts =
+        samples.iter().map(|(record, facts)| backend.store.put(record, facts, at(0), Presence::Absent));
+    for put in futures::future::join_all(puts).await {
+        assert_eq!(put.unwrap(), Put::Stored);
+    }
+    assert_eq!(backend.registry.counts(), counted(&[(Kind::UploadPost, 33), (Kind::ManifestPut, 32)]));
+}
+
+#[tokio::test]
 async fn a_registry_that_wants_two_requests_gets_the_content_once() {
     let backend = backend(Switches::distribution(), Layout::Single).await;
     for n in 0..2 {

@@ -10,7 +10,7 @@ use futures::{FutureExt, StreamExt};
 use std::collections::BTreeSet;
 
 /// Records of the walk: more than the adapters put between two marks, and in many shards.
-const RECORDS: usize = 300;
+const RECORDS: usize = 150;
 
 pub(super) const CASES: &[(&str, Case)] = &[
     ("a walk over nothing", nothing),
