@@ -166,7 +166,7 @@ pub struct Latch {
 }
 
 impl Latch {
-    /// Reports a state. Equal states wake nobody; changes are logged once.
+    /// Reports a state. Equal states wake nobody; a change from one word to another is logged, a new detail is not.
     pub fn set(&self, state: State) {
         let mut changed = None;
         self.health.update(|s| {
@@ -177,8 +177,8 @@ impl Latch {
                 c.state = state.clone();
             }
         });
-        let Some(before) = changed else { return };
         let (component, after) = (self.name, state.word());
+        let Some(before) = changed.filter(|before| *before != after) else { return };
         match state {
             State::Failed(why) => tracing::error!(component, before, after, why, "component changed"),
             State::Degraded(why) => tracing::warn!(component, before, after, why, "component changed"),

@@ -34,7 +34,12 @@ pub(super) async fn open(base: &Base) -> anyhow::Result<Opened> {
     let (store, shared_store) = store(base).await?;
     base.latches.index.starting("loading");
     let (index, set_aside) = index(base).await?;
-    Ok(Opened { held, store, shared_store, index, set_aside, journal: journal(base)? })
+    let journal = journal(base)?;
+    if set_aside || index.is_empty() {
+        // A mark of an earlier rebuild counts on rows that are not there any more.
+        journal.note(None).with_context(|| format!("state_dir {}", base.state_dir.display()))?;
+    }
+    Ok(Opened { held, store, shared_store, index, set_aside, journal })
 }
 
 pub(super) fn refusal(error: &StoreError) -> Failure {

@@ -19,6 +19,8 @@ const PING_INTERVAL: Duration = Duration::from_secs(5);
 const PING_LIMIT: Duration = Duration::from_secs(3);
 /// Identity and index are looked at this often; both answer from memory.
 const LOOK_INTERVAL: Duration = Duration::from_secs(1);
+/// Looks between two log lines about a rebuild that goes on.
+const LOOKS_PER_LINE: u32 = 10;
 /// Pause before a failed rebuild is tried again.
 const REBUILD_PAUSE: Duration = Duration::from_secs(60);
 
@@ -42,9 +44,14 @@ pub(super) fn start(base: &Base, opened: &Opened, engine: &Engine) {
     }
     let (watched, latch, token) = (engine.clone(), base.latches.index.clone(), stop.clone());
     base.tasks.spawn("index-health", OnEnd::RESTART, move || {
-        let (engine, latch) = (watched.clone(), latch.clone());
+        let (engine, latch, mut looks) = (watched.clone(), latch.clone(), 0u32);
         every(LOOK_INTERVAL, token.clone(), move || {
-            latch.set(index_state(&engine));
+            looks = looks.wrapping_add(1);
+            let state = index_state(&engine);
+            if let (State::Degraded(progress), 0) = (&state, looks % LOOKS_PER_LINE) {
+                tracing::info!(progress, "index rebuild under way");
+            }
+            latch.set(state);
             std::future::ready(())
         })
     });
