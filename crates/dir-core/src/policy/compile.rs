@@ -1,0 +1,119 @@
+//! Rules, arranged so that a call does not walk through them.
+
+use super::subject::Subject;
+use super::{Cell, Compiled, Grants, MethodCatalogue, MethodId, Policy, Rule, RuleEffect};
+use crate::identity::{SpiffeId, TrustDomain};
+use std::collections::HashMap;
+use std::sync::Arc;
+
+/// Rules by the trust domain of the caller.
+#[derive(Debug)]
+pub(crate) struct Index {
+    /// Every trust domain that a rule names.
+    named: HashMap<TrustDomain, Bucket>,
+    /// All others.
+    strangers: Bucket,
+}
+
+/// The rules that can be about a caller of some trust domain.
+#[derive(Debug)]
+struct Bucket {
+    rules: Vec<usize>,
+    /// What they say, when they say the same of all these callers.
+    alike: Option<Arc<Grants>>,
+}
+
+impl Policy {
+    pub(crate) fn compile(rules: Vec<Rule>, catalogue: &MethodCatalogue) -> Self {
+        let index = Index::new(&rules, catalogue);
+        let compiled = Compiled { rules, catalogue: catalogue.clone(), index };
+        Self { compiled: Arc::new(compiled), enforce: true }
+    }
+}
+
+impl Index {
+    fn new(rules: &[Rule], catalogue: &MethodCatalogue) -> Self {
+        // Rules that are about one named trust domain each stay out of everybody else's bucket.
+        let domains: Vec<&TrustDomain> =
+            rules.iter().flat_map(|r| &r.subjects).filter_map(|s| s.named_domain()).collect();
+        let mut named = HashMap::with_capacity(domains.len());
+        let wide: Vec<usize> = numbers(rules, |r| r.subjects.iter().any(|s| !s.is_exact()));
+        let mut narrow: HashMap<&TrustDomain, Vec<usize>> = HashMap::new();
+        for (number, rule) in rules.iter().enumerate() {
+            for domain in rule.subjects.iter().filter_map(|s| s.named_domain()) {
+                narrow.entry(domain).or_default().push(number);
+            }
+        }
+        for domain in domains {
+            if !named.contains_key(domain) {
+                let about = |at: &usize| rules[*at].subjects.iter().any(|s| s.matches_domain(domain));
+                let own = narrow.get(domain).into_iter().flatten();
+                let mut found: Vec<usize> = own.chain(&wide).copied().filter(about).collect();
+                found.sort_unstable();
+                found.dedup();
+                named.insert(domain.clone(), Bucket::of_domain(found, domain, rules, catalogue));
+            }
+        }
+        Self { named, strangers: Bucket::of_strangers(wide, rules, catalogue) }
+    }
+
+    pub(crate) fn grants(&self, rules: &[Rule], catalogue: &MethodCatalogue, id: &SpiffeId) -> Arc<Grants> {
+        let bucket = self.named.get(id.trust_domain()).unwrap_or(&self.strangers);
+        if let Some(alike) = &bucket.alike {
+            return alike.clone();
+        }
+        let about = bucket.rules.iter().copied().filter(|at| rules[*at].concerns(id));
+        Arc::new(grants(about, rules, catalogue))
+    }
+}
+
+fn numbers(rules: &[Rule], wanted: impl Fn(&Rule) -> bool) -> Vec<usize> {
+    rules.iter().enumerate().filter(|(_, r)| wanted(r)).map(|(at, _)| at).collect()
+}
+
+impl Bucket {
+    fn of_domain(
+        found: Vec<usize>,
+        domain: &TrustDomain,
+        rules: &[Rule],
+        catalogue: &MethodCatalogue,
+    ) -> Self {
+        let whole = |at: &usize| {
+            rules[*at].subjects.iter().any(|s| s.matches_domain(domain) && s.is_about_every_path())
+        };
+        let alike =
+            found.iter().all(whole).then(|| Arc::new(grants(found.iter().copied(), rules, catalogue)));
+        Self { rules: found, alike }
+    }
+
+    fn of_strangers(found: Vec<usize>, rules: &[Rule], catalogue: &MethodCatalogue) -> Self {
+        let uniform = |at: &usize| rules[*at].subjects.iter().all(Subject::is_uniform_for_strangers);
+        let alike =
+            found.iter().all(uniform).then(|| Arc::new(grants(found.iter().copied(), rules, catalogue)));
+        Self { rules: found, alike }
+    }
+}
+
+/// What rules say that are all about one caller, in their order.
+fn grants(about: impl Iterator<Item = usize>, rules: &[Rule], catalogue: &MethodCatalogue) -> Grants {
+    let mut cells: Vec<(Option<usize>, Vec<usize>)> = vec![(None, Vec::new()); catalogue.len()];
+    for number in about {
+        let rule = &rules[number];
+        for method in rule.methods.iter().map(MethodId::number) {
+            let Some((deny, allow)) = cells.get_mut(method) else { continue };
+            match rule.effect {
+                RuleEffect::Deny => *deny = deny.or(Some(number)),
+                // Behind a rule without end nothing is ever asked.
+                RuleEffect::Allow if allow.last().is_some_and(|r| rules[*r].not_after.is_none()) => {}
+                RuleEffect::Allow => allow.push(number),
+            }
+        }
+    }
+    let cell = |(deny, allow): (Option<usize>, Vec<usize>)| match (deny, allow.as_slice()) {
+        (Some(deny), _) => Cell::Deny(deny),
+        (None, []) => Cell::Nothing,
+        (None, [only]) if rules[*only].not_after.is_none() => Cell::Allow(*only),
+        (None, _) => Cell::Until(allow.into_boxed_slice()),
+    };
+    Grants { cells: cells.into_iter().map(cell).collect() }
+}

@@ -1,0 +1,99 @@
+//! Why a decision is what it is: the rule that decided, and the rules that nearly did.
+
+use super::methods::distance;
+use super::{Cause, Decision, Effect, Policy, Rule, RuleEffect};
+use crate::identity::Principal;
+use crate::time::Timestamp;
+
+/// In what a rule differs from a call.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Difference {
+    /// In nothing, but it has ended.
+    Ended,
+    /// In nothing, but a deny rule wins over it.
+    Overruled,
+    /// In the path of the SPIFFE ID.
+    Path,
+    /// In the trust domain.
+    TrustDomain,
+    /// In the method.
+    Method,
+}
+
+impl Difference {
+    /// As reports spell it.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Difference::Ended => "has ended",
+            Difference::Overruled => "is overruled by the deny rule",
+            Difference::Path => "differs in the path of the SPIFFE ID",
+            Difference::TrustDomain => "differs in trust domain",
+            Difference::Method => "differs in method",
+        }
+    }
+}
+
+/// An allow rule that nearly decided.
+#[derive(Debug, Clone, Copy)]
+pub struct Miss<'p> {
+    /// The rule.
+    pub rule: &'p Rule,
+    /// Why it did not.
+    pub difference: Difference,
+}
+
+/// A decision with its surroundings.
+#[derive(Debug, Clone)]
+pub struct Explanation<'p> {
+    /// The decision.
+    pub decision: Decision<'p>,
+    /// For a denied call the nearest allow rules that did not match, nearest first.
+    pub misses: Vec<Miss<'p>>,
+}
+
+/// Misses that are told.
+const MISSES_MAX: usize = 3;
+
+impl Policy {
+    /// Decides as [`Policy::decide`] does, and tells which rules nearly allowed a call that is denied.
+    pub fn explain(&self, principal: &Principal, method: &str, now: Timestamp) -> Explanation<'_> {
+        let decision = self.decide(principal, method, now);
+        let wanted = matches!(decision.effect, Effect::Deny | Effect::WouldDeny)
+            && decision.cause != Cause::UnknownMethod;
+        let misses = if wanted { self.misses(principal, method, now) } else { Vec::new() };
+        Explanation { decision, misses }
+    }
+
+    fn misses(&self, principal: &Principal, method: &str, now: Timestamp) -> Vec<Miss<'_>> {
+        let (Some(id), Some(number)) = (principal.spiffe_id(), self.catalogue().find(method)) else {
+            return Vec::new();
+        };
+        let mut found: Vec<(Difference, usize, &Rule)> = Vec::new();
+        for rule in self.rules().iter().filter(|r| r.effect == RuleEffect::Allow) {
+            let who = rule.concerns(id);
+            let what = rule.methods.contains(number);
+            let domain = rule.subjects.iter().any(|s| s.matches_domain(id.trust_domain()));
+            let difference = match (who, what) {
+                (true, true) if rule.has_ended(now) => Difference::Ended,
+                (true, true) => Difference::Overruled,
+                (false, true) if domain => Difference::Path,
+                (false, true) => Difference::TrustDomain,
+                (true, false) => Difference::Method,
+                (false, false) => continue,
+            };
+            let far = match difference {
+                Difference::Ended | Difference::Overruled => 0,
+                Difference::Path => nearest(rule, id.as_str()),
+                Difference::TrustDomain => nearest(rule, id.trust_domain().as_str()),
+                Difference::Method => distance(&rule.methods_text, method),
+            };
+            found.push((difference, far, rule));
+        }
+        found.sort_by_key(|(difference, far, rule)| (*difference, *far, rule.number));
+        found.into_iter().take(MISSES_MAX).map(|(difference, _, rule)| Miss { rule, difference }).collect()
+    }
+}
+
+fn nearest(rule: &Rule, text: &str) -> usize {
+    rule.subjects.iter().map(|s| distance(&s.to_string(), text)).min().unwrap_or(usize::MAX)
+}

@@ -1,0 +1,280 @@
+//! Who may call what: a policy, compiled once, asked on every call.
+//!
+//! Rules come from a CSV file ([`Policy::parse_csv`]), as typed native rules ([`Policy::from_rules`]) or are the
+//! built-in ones ([`Policy::default_for`]); all of them end in the same compiled form. Nothing is allowed that no
+//! rule allows, a deny rule wins over every allow rule, and a method without a permission is denied to everybody.
+
+mod compile;
+mod csv;
+mod explain;
+mod lint;
+mod method;
+mod methods;
+mod native;
+mod problem;
+mod subject;
+
+#[cfg(test)]
+mod tests;
+
+pub use csv::{POLICY_MAX_BYTES, POLICY_MAX_RULES};
+pub use explain::{Difference, Explanation, Miss};
+pub use methods::{MethodCatalogue, MethodId, MethodSet, PERMISSIONS, Permission};
+pub use native::{NativeRule, RuleLimits};
+pub use problem::{Fault, PolicyError, Warning, WarningKind};
+pub use subject::{PATTERN_MAX, Subject};
+
+use crate::identity::{Principal, SpiffeId};
+use crate::time::Timestamp;
+use compile::Index;
+use std::sync::Arc;
+
+/// How the method column of a CSV policy is read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Matching {
+    /// `*`, `/pkg.Svc/*` or one whole method.
+    #[default]
+    Strict,
+    /// Prefixes, and regular expressions found anywhere in the method: for files that were written for this.
+    Compat,
+}
+
+/// What a rule about a method that no service has is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum UnknownMethod {
+    /// A fault: the policy is refused.
+    #[default]
+    Error,
+    /// A warning.
+    Warn,
+}
+
+/// What a rule does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RuleEffect {
+    /// It grants.
+    Allow,
+    /// It refuses, whatever else grants.
+    Deny,
+}
+
+/// One rule of a policy.
+#[derive(Debug, Clone)]
+pub struct Rule {
+    /// Its name: the `id` of a native rule, `line-4` of a CSV rule.
+    pub id: String,
+    /// Line in its file, from 1; `None` for a rule that comes from no file.
+    pub line: Option<usize>,
+    /// Position in [`Policy::rules`].
+    pub number: usize,
+    /// What it does.
+    pub effect: RuleEffect,
+    /// Who it is about: any of these.
+    pub subjects: Vec<Subject>,
+    /// What it is about.
+    pub methods: MethodSet,
+    /// The methods as written.
+    pub methods_text: String,
+    /// From this moment on an allow rule grants nothing.
+    pub not_after: Option<Timestamp>,
+    /// Limits that belong to the grant; kept for those who enforce limits.
+    pub limits: Option<RuleLimits>,
+    /// What strict and compat matching make of the method column; equal for native rules.
+    pub(crate) readings: Readings,
+}
+
+/// The two readings of a rule's method column.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Readings {
+    pub(crate) strict: MethodSet,
+    pub(crate) compat: MethodSet,
+}
+
+impl Rule {
+    /// `line 4` for rules of a file, else the id in quotes.
+    pub fn place(&self) -> String {
+        self.line.map_or_else(|| format!("\"{}\"", self.id), |line| format!("line {line}"))
+    }
+
+    /// Whether it is about this caller.
+    pub fn concerns(&self, id: &SpiffeId) -> bool {
+        self.subjects.iter().any(|s| s.matches(id))
+    }
+
+    /// Whether its grant has ended.
+    pub fn has_ended(&self, now: Timestamp) -> bool {
+        self.not_after.is_some_and(|end| now >= end)
+    }
+}
+
+/// What a decision says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Effect {
+    /// The call goes on.
+    Allow,
+    /// The call goes on because the policy is in shadow mode; it would be denied.
+    WouldDeny,
+    /// The call is refused.
+    Deny,
+    /// Nobody is authenticated; the call is refused.
+    Unauthenticated,
+}
+
+impl Effect {
+    /// As logs and metrics spell it.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Effect::Allow => "allow",
+            Effect::WouldDeny => "would_deny",
+            Effect::Deny => "deny",
+            Effect::Unauthenticated => "unauthenticated",
+        }
+    }
+
+    /// Whether the call goes on.
+    pub const fn goes_on(self) -> bool {
+        matches!(self, Effect::Allow | Effect::WouldDeny)
+    }
+}
+
+/// Why a decision is what it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Cause {
+    /// The method needs no identity.
+    Open,
+    /// There is no identity.
+    Anonymous,
+    /// A rule decided.
+    Rule,
+    /// No rule allows it.
+    NoRule,
+    /// The rules that allowed it have ended.
+    Ended,
+    /// No permission is known for the method.
+    UnknownMethod,
+}
+
+/// The answer to "may this caller call this method now".
+#[derive(Debug, Clone, Copy)]
+pub struct Decision<'p> {
+    /// What happens.
+    pub effect: Effect,
+    /// Why.
+    pub cause: Cause,
+    /// The rule that decided, if one did.
+    pub rule: Option<&'p Rule>,
+}
+
+impl Decision<'_> {
+    /// Until when an allowed call may go on; `None` is for ever.
+    pub fn until(&self) -> Option<Timestamp> {
+        self.rule.filter(|r| r.effect == RuleEffect::Allow).and_then(|r| r.not_after)
+    }
+}
+
+/// What is decided of one method for one caller.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Cell {
+    Nothing,
+    Deny(usize),
+    Allow(usize),
+    /// Rules with an end, in the order in which they are tried; the last one may be without.
+    Until(Box<[usize]>),
+}
+
+/// Everything a policy says of one caller. Computed once for a connection, then asked by method number.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Grants {
+    cells: Box<[Cell]>,
+}
+
+/// A policy that was read without fault.
+#[derive(Debug, Clone)]
+pub struct Loaded {
+    /// The policy.
+    pub policy: Policy,
+    /// What its author should know.
+    pub warnings: Vec<Warning>,
+}
+
+/// A compiled policy. Cloning shares it.
+#[derive(Debug, Clone)]
+pub struct Policy {
+    compiled: Arc<Compiled>,
+    enforce: bool,
+}
+
+#[derive(Debug)]
+struct Compiled {
+    rules: Vec<Rule>,
+    catalogue: MethodCatalogue,
+    index: Index,
+}
+
+impl Policy {
+    /// Decides and reports, and refuses nothing that the rules refuse (missing identity is still refused).
+    pub fn shadow(mut self, shadow: bool) -> Self {
+        self.enforce = !shadow;
+        self
+    }
+
+    /// Whether denials are only reported.
+    pub fn is_shadow(&self) -> bool {
+        !self.enforce
+    }
+
+    /// The rules, in order.
+    pub fn rules(&self) -> &[Rule] {
+        &self.compiled.rules
+    }
+
+    /// The methods it was compiled for.
+    pub fn catalogue(&self) -> &MethodCatalogue {
+        &self.compiled.catalogue
+    }
+
+    /// Decides one call. `method` is the path of the request, `/pkg.Svc/Method`.
+    pub fn decide(&self, principal: &Principal, method: &str, now: Timestamp) -> Decision<'_> {
+        let method = self.compiled.catalogue.find(method);
+        let grants = principal.spiffe_id().map(|id| self.grants(id));
+        self.judge(grants.as_deref(), method, now)
+    }
+
+    /// Everything the policy says of a caller.
+    pub fn grants(&self, id: &SpiffeId) -> Arc<Grants> {
+        self.compiled.index.grants(&self.compiled.rules, &self.compiled.catalogue, id)
+    }
+
+    /// Decides with what [`Policy::grants`] of this policy has said; `None` is a caller without identity, or a method that
+    /// nobody knows.
+    pub fn judge(&self, grants: Option<&Grants>, method: Option<MethodId>, now: Timestamp) -> Decision<'_> {
+        let refuse = |effect, cause| Decision { effect, cause, rule: None };
+        let permission = method.and_then(|m| self.compiled.catalogue.permission(m));
+        if permission == Some(Permission::Open) {
+            return refuse(Effect::Allow, Cause::Open);
+        }
+        let Some(grants) = grants else {
+            return refuse(Effect::Unauthenticated, Cause::Anonymous);
+        };
+        let (Some(method), Some(_)) = (method, permission) else {
+            return refuse(self.denial(), Cause::UnknownMethod);
+        };
+        match grants.cells.get(method.number()) {
+            Some(Cell::Allow(rule)) => self.by(*rule, Effect::Allow),
+            Some(Cell::Deny(rule)) => self.by(*rule, self.denial()),
+            Some(Cell::Until(rules)) => {
+                let open = rules.iter().find(|r| !self.compiled.rules[**r].has_ended(now));
+                open.map_or_else(|| refuse(self.denial(), Cause::Ended), |rule| self.by(*rule, Effect::Allow))
+            }
+            Some(Cell::Nothing) | None => refuse(self.denial(), Cause::NoRule),
+        }
+    }
+
+    fn denial(&self) -> Effect {
+        if self.enforce { Effect::Deny } else { Effect::WouldDeny }
+    }
+
+    fn by(&self, rule: usize, effect: Effect) -> Decision<'_> {
+        Decision { effect, cause: Cause::Rule, rule: Some(&self.compiled.rules[rule]) }
+    }
+}
