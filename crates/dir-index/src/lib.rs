@@ -19,7 +19,9 @@ mod plan;
 mod posting;
 mod texts;
 
-pub use durable::{DEFAULT_CACHE_BYTES, Opened, SetAside, SledConfig, SledIndex, open_or_set_aside};
+pub use durable::{
+    DEFAULT_CACHE_BYTES, MIN_CACHE_BYTES, Opened, SetAside, SledConfig, SledIndex, open_or_set_aside,
+};
 pub use log::DEFAULT_EVENT_RETENTION;
 pub use memory::{MemoryConfig, MemoryIndex};
 pub use plan::MAX_FILTERS;

@@ -60,6 +60,12 @@ impl Default for MemoryIndex {
     }
 }
 
+impl std::fmt::Debug for MemoryIndex {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "MemoryIndex({} records)", self.core.len())
+    }
+}
+
 #[async_trait]
 impl RecordIndex for MemoryIndex {
     async fn apply(&self, changes: Vec<Change>) -> Result<Vec<Applied>, IndexError> {

@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 /// An index that is open, perhaps instead of another.
+#[derive(Debug)]
 pub struct Opened {
     /// The index.
     pub index: SledIndex,

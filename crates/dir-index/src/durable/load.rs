@@ -1,7 +1,7 @@
 //! Opening: sled recovers, every row is checked, the chunks are built in parallel.
 
 use super::failure::{from_io, from_sled};
-use super::{SledConfig, keys, marker};
+use super::{MIN_CACHE_BYTES, SledConfig, keys, marker};
 use crate::chunk::{Chunk, MAX_TEXT_BYTES, Place};
 use crate::codec::{Summary, decode_row, decode_summary, peek_row_time};
 use crate::core::Core;
@@ -43,7 +43,7 @@ fn load_unguarded(config: &SledConfig) -> Result<Loaded, IndexError> {
     remove_partial_snapshots(&dir)?;
     let db = sled::Config::new()
         .path(&dir)
-        .cache_capacity(config.cache_bytes)
+        .cache_capacity(config.cache_bytes.max(MIN_CACHE_BYTES))
         // Flushing is the writer's: a change is acknowledged when it is on disk, not some time later.
         .flush_every_ms(None)
         .open()

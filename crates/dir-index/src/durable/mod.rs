@@ -34,6 +34,9 @@ use writer::{Request, Writer};
 /// Cache of sled unless configured: rows are answered from memory, so that only writes pass through it.
 pub const DEFAULT_CACHE_BYTES: u64 = 16 * 1024 * 1024;
 
+/// Smallest cache: a smaller configured one is raised to it.
+pub const MIN_CACHE_BYTES: u64 = 1024 * 1024;
+
 /// Calls of `apply` that wait for the writer at most; further ones wait for room.
 const WAITING_REQUESTS: usize = 1_024;
 
@@ -42,7 +45,7 @@ const WAITING_REQUESTS: usize = 1_024;
 pub struct SledConfig {
     /// Directory of the index; created when absent. A file `<path>.lock` lies beside it.
     pub path: PathBuf,
-    /// Cache of sled in bytes; default [`DEFAULT_CACHE_BYTES`].
+    /// Cache of sled in bytes; default [`DEFAULT_CACHE_BYTES`], at least [`MIN_CACHE_BYTES`].
     pub cache_bytes: u64,
     /// Events kept; default [`DEFAULT_EVENT_RETENTION`]. Up to 128 more are kept between two trims.
     pub event_retention: u64,
@@ -107,6 +110,12 @@ impl SledIndex {
 
     fn check_open(&self) -> Result<(), IndexError> {
         if self.db.read().is_some() { Ok(()) } else { Err(IndexError::Closed) }
+    }
+}
+
+impl std::fmt::Debug for SledIndex {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "SledIndex({} records)", self.core.len())
     }
 }
 

@@ -3,7 +3,7 @@
 use dir_core::index::{Change, IndexError, RecordIndex};
 use dir_core::query::{Query, QueryKind};
 use dir_core::{Clock, EventKind, Timestamp};
-use dir_index::{SledConfig, SledIndex, open_or_set_aside};
+use dir_index::{MIN_CACHE_BYTES, SledConfig, SledIndex, open_or_set_aside};
 use dir_testkit::generate::{Generator, Numbers};
 use dir_testkit::index_conformance::{Subject, cid, delete, everything, fill, named, one, put};
 use std::path::{Path, PathBuf};
@@ -107,6 +107,15 @@ async fn a_second_process_is_refused_in_clear_words() {
     assert!(first.apply(vec![put(1, &named("x"), 1)]).await.unwrap()[0].changed);
     drop(first);
     assert_eq!(SledIndex::open(config(dir.path())).unwrap().len(), 1);
+}
+
+#[tokio::test]
+async fn a_cache_that_is_too_small_is_raised() {
+    for cache_bytes in [0, MIN_CACHE_BYTES - 1, MIN_CACHE_BYTES] {
+        let dir = tempfile::tempdir().unwrap();
+        let index = SledIndex::open(SledConfig { cache_bytes, ..config(dir.path()) }).unwrap();
+        assert!(index.apply(vec![put(1, &named("x"), 1)]).await.unwrap()[0].changed);
+    }
 }
 
 #[tokio::test]

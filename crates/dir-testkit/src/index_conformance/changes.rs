@@ -5,8 +5,10 @@ use crate::generate::Generator;
 use dir_core::facts::{ClassFact, LocatorFact, ModuleFact, RecordFacts};
 use dir_core::index::{Change, IndexError};
 use dir_core::query::{Query, QueryKind};
-use dir_core::{EventKind, Timestamp};
+use dir_core::{Cid, EventKind, Timestamp};
+use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 /// A put is a row, a member of the results, an event with labels.
 pub async fn a_put_makes_a_row(subject: &Subject) {
@@ -151,6 +153,52 @@ pub async fn concurrent_changes_are_all_visible(subject: &Subject) {
     let logged: Vec<u64> = subject.index.events(0, 1_000).await.unwrap().iter().map(|e| e.seq).collect();
     assert_eq!(logged, seqs);
     assert_eq!((subject.index.len(), seqs.len()), (320, 320));
+}
+
+/// While other records are deleted and put again, a reader meets each lasting record exactly once, no record
+/// twice, and every count between the bounds.
+pub async fn readers_meet_each_record_once_while_others_change(subject: &Subject) {
+    const LASTING: u64 = 40;
+    const PASSING: u64 = 20;
+    let index = &subject.index;
+    let time = |n: u64| i64::try_from(n).unwrap();
+    // Lasting and passing records stand between each other in the order.
+    index
+        .apply((0..LASTING + PASSING).map(|n| put(n, &named("x"), time(n * 7 % 60))).collect())
+        .await
+        .unwrap();
+    let lasting: BTreeSet<Cid> = (0..LASTING).map(cid).collect();
+    let stop = Arc::new(AtomicBool::new(false));
+    let readers = (0..3).map(|reader| {
+        let (index, lasting, stop) = (index.clone(), lasting.clone(), stop.clone());
+        tokio::spawn(async move {
+            let mut rounds = 0;
+            while !stop.load(Ordering::Acquire) || rounds == 0 {
+                let whole = index.search(&one(QueryKind::Name, "x"), None, 1_000).await.unwrap().cids;
+                let paged = everything(index.as_ref(), &Query::default(), 5 + reader).await;
+                for seen in [whole, paged] {
+                    let distinct: BTreeSet<Cid> = seen.iter().copied().collect();
+                    assert_eq!(distinct.len(), seen.len(), "a record was met twice");
+                    assert!(lasting.is_subset(&distinct), "a lasting record was missed");
+                }
+                let count = index.count(&one(QueryKind::Name, "*")).await.unwrap();
+                assert!(count >= LASTING, "{count}");
+                rounds += 1;
+                tokio::task::yield_now().await;
+            }
+        })
+    });
+    let readers: Vec<_> = readers.collect();
+    for round in 0..10 {
+        for n in LASTING..LASTING + PASSING {
+            index.apply(vec![delete(n, 1), put(n, &named("x"), time(100 + round))]).await.unwrap();
+        }
+    }
+    stop.store(true, Ordering::Release);
+    for reader in readers {
+        reader.await.unwrap();
+    }
+    assert_eq!(index.len(), LASTING + PASSING);
 }
 
 /// Nothing is answered after close; closing twice is allowed.

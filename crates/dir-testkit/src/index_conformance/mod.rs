@@ -45,7 +45,7 @@ macro_rules! index_conformance {
         $crate::index_conformance!(@each $make,
             a_put_makes_a_row, a_second_put_leaves_the_row_and_writes_its_event, a_delete_takes_everything,
             changes_apply_in_their_order, events_rise_and_page, no_event_asked_means_none_written,
-            concurrent_changes_are_all_visible, a_closed_index_says_so, facts_come_back_exactly,
+            concurrent_changes_are_all_visible, readers_meet_each_record_once_while_others_change, a_closed_index_says_so, facts_come_back_exactly,
             order_is_newest_first_then_cid, pages_join_to_the_whole, limit_and_offset_count_over_pages,
             pages_are_stable_while_records_come_and_go, cids_page_in_digest_order, foreign_cursors_are_refused,
             wildcards_follow_the_table, comparisons_follow_the_table, combinations_follow_the_table,
