@@ -15,6 +15,9 @@ use std::thread;
 /// Threads that load at most.
 const MAX_LOADERS: usize = 8;
 
+/// Rows that are worth a chunk of their own when a small index is loaded.
+const MIN_SHARE: usize = 1_024;
+
 /// An opened tree and everything in it.
 pub(super) struct Loaded {
     pub(super) db: sled::Db,
@@ -125,7 +128,9 @@ fn scan(db: &sled::Db) -> Result<Vec<Raw>, IndexError> {
 /// Decodes the rows into chunks, several at once.
 fn build(rows: Vec<Raw>, chunk_records: usize) -> Result<(Core, Summary), IndexError> {
     let core = Core::new(chunk_records);
-    let slices = cut(rows, core.chunk_records());
+    // A small index is cut into as many chunks as there are threads, so that all of them have work.
+    let share = rows.len().div_ceil(loaders()).max(MIN_SHARE);
+    let slices = cut(rows, core.chunk_records().min(share));
     let built = in_parallel(slices, |slice| {
         let mut chunk = Chunk::default();
         let mut members = Vec::with_capacity(slice.len());

@@ -10,9 +10,9 @@ use dir_core::query::{Query, QueryError, QueryKind};
 use std::mem::discriminant;
 
 /// Records of the random checks; enough for several chunks when an adapter makes them small.
-const RECORDS: usize = 220;
+const RECORDS: usize = 160;
 /// Random queries of each check.
-const QUERIES: usize = 250;
+const QUERIES: usize = 150;
 
 /// Wildcard matching, in a field of each kind.
 pub async fn wildcards_follow_the_table(subject: &Subject) {
