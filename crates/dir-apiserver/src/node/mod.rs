@@ -11,6 +11,7 @@ mod listen;
 mod load;
 mod open;
 mod pin;
+mod policy;
 mod registry;
 mod serve;
 mod tasks;

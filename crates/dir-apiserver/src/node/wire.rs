@@ -2,11 +2,12 @@
 
 use super::load::Base;
 use super::open::Opened;
-use super::tasks;
+use super::{policy, tasks};
 use crate::about;
 use crate::config::keys::{Config, RulesMode};
 use crate::exit::{Failure, Status};
 use dir_api::{App, AppConfig, AppDeps};
+use dir_core::TrustDomain;
 use dir_core::identity::IdentityStatus;
 use dir_core::rules::RecordRules;
 use dir_engine::{Deps, Engine, EngineConfig};
@@ -20,17 +21,14 @@ pub(super) struct Wired {
     pub(super) opened: Opened,
     pub(super) engine: Engine,
     pub(super) app: App,
+    /// The only trust domain that may connect; `None` is every one whose bundle is held.
+    pub(super) allowed: Option<TrustDomain>,
 }
 
 /// Makes engine and services, and starts the background tasks.
 pub(super) fn wire(base: &Base, opened: Opened) -> anyhow::Result<Wired> {
     let config = &base.config;
-    if config.authz.enabled {
-        let text = "authz.enabled is true, and this build has no policy engine: it does not serve unprotected. \
-                    Set authz.enabled to false to let every peer with a trusted SVID call everything";
-        return Err(Failure::new(Status::Config, text).into());
-    }
-    base.latches.policy.ready();
+    let allowed = policy::open(base, &opened)?;
     let deps = Deps {
         store: opened.store.clone(),
         index: opened.index.clone(),
@@ -63,7 +61,7 @@ pub(super) fn wire(base: &Base, opened: Opened) -> anyhow::Result<Wired> {
         },
     )?;
     tasks::start(base, &opened, &engine);
-    Ok(Wired { opened, engine, app })
+    Ok(Wired { opened, engine, app, allowed })
 }
 
 fn rules(config: &Config) -> anyhow::Result<Arc<dyn RecordRules>> {

@@ -29,7 +29,7 @@ pub(crate) async fn secure(port: u16, socket: &str) -> Channel {
     let config = WorkloadConfig { socket: socket.to_owned(), ..WorkloadConfig::default() };
     let metrics = prometheus::Registry::new();
     let identity = Identity::obtain(config, Arc::new(SystemClock), &metrics).await.unwrap();
-    let connector = Connector::new(identity, ServerCheck::default());
+    let connector = Connector::new(identity, ServerCheck::AnyKnown);
     let connect = tower::service_fn(move |_| {
         let connector = connector.clone();
         async move {
@@ -38,7 +38,7 @@ pub(crate) async fn secure(port: u16, socket: &str) -> Channel {
         }
     });
     let endpoint = Endpoint::from_shared(format!("http://localhost:{port}")).unwrap();
-    endpoint.connect_with_connector(connect).await.unwrap()
+    endpoint.connect_with_connector_lazy(connect)
 }
 
 fn text(value: &str) -> Value {

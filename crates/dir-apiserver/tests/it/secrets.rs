@@ -4,6 +4,8 @@ use crate::client::{plain, record, store};
 use crate::node::{Node, command, get};
 use tempfile::tempdir;
 use tonic::Request;
+use tonic_health::pb::HealthCheckRequest;
+use tonic_health::pb::health_client::HealthClient;
 
 const VARS: [(&str, &str); 6] = [
     ("DIRECTORY_SERVER_STORE_OCI_AUTH_CONFIG_PASSWORD", "sentinel-password"),
@@ -24,6 +26,8 @@ async fn no_secret_shows() {
     request.metadata_mut().insert("authorization", "Bearer sentinel-token".parse().unwrap());
     let mut answers = store(&channel).push(request).await.unwrap().into_inner();
     assert!(answers.message().await.unwrap().is_some());
+    // Health calls are logged below INFO: they show that the level is in force.
+    HealthClient::new(channel.clone()).check(HealthCheckRequest::default()).await.unwrap();
     drop((answers, channel));
     let ops = node.ops();
     let pages = ["/metrics", "/healthz", "/version", "/"].map(|path| get(ops, path).unwrap().1).concat();

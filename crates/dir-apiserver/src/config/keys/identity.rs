@@ -87,10 +87,10 @@ choice! {
 section! {
     /// Who may call what.
     Authz {
-        /// Whether calls are checked against a policy.
-        enabled: bool = "false" [Absent],
+        /// Whether calls are checked against a policy. This build authorizes by trust domain only: peers of other domains are refused, and a policy that does not give our own domain everything refuses the start.
+        enabled: bool = "false",
         /// The policy.
-        enforcer_policy_file_path: PathBuf = "/etc/agntcy/dir/authz_policies.csv" [Inert, Reload],
+        enforcer_policy_file_path: PathBuf = "/etc/agntcy/dir/authz_policies.csv",
         /// How the method column of a CSV policy is matched.
         method_matching: MethodMatching = "strict" [Inert],
         /// What a policy line about an unknown method is.
