@@ -11,12 +11,12 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use tempfile::TempDir;
 
-pub(crate) fn blob_path(root: &Path, digest: &Cid) -> PathBuf {
+fn blob_path(root: &Path, digest: &Cid) -> PathBuf {
     root.join("blobs/sha256").join(&digest.oci_digest()["sha256:".len()..])
 }
 
 /// `index.json` as an ordinary tool reads it: digest to tag, every manifest and its blobs checked.
-fn read_as_a_tool(root: &Path) -> BTreeMap<String, Option<String>> {
+pub(crate) fn read_as_a_tool(root: &Path) -> BTreeMap<String, Option<String>> {
     let marker: serde_json::Value =
         serde_json::from_slice(&std::fs::read(root.join("oci-layout")).unwrap()).unwrap();
     assert_eq!(marker["imageLayoutVersion"], "1.0.0");

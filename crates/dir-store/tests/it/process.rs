@@ -1,24 +1,12 @@
 //! Registries as processes of their own.
 
 use std::net::TcpListener;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 /// How long a registry may take to answer its first request.
 const START: Duration = Duration::from_secs(30);
-
-/// The root of the repository.
-fn root() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).ancestors().nth(2).unwrap().to_owned()
-}
-
-/// A program in `.tools/bin`.
-pub(crate) fn tool(name: &str, how_to_get_it: &str) -> PathBuf {
-    let path = root().join(".tools/bin").join(name);
-    assert!(path.exists(), "{} is missing: {how_to_get_it}", path.display());
-    path
-}
 
 /// A client of our own, beside those of the store.
 pub(crate) fn http() -> reqwest::Client {

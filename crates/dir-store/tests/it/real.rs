@@ -4,7 +4,7 @@
 //! has the API, says neither `OCI-Subject` nor `Location`, and keeps serving tags of deleted manifests.
 
 use crate::backend::{Corrupt, OciBackend};
-use crate::process::{Running, flip, tool};
+use crate::process::{Running, flip};
 use dir_core::Cid;
 use dir_core::store::{Known, Presence, RecordStore};
 use dir_store::{Layout, OciConfig, OciStore};
@@ -14,6 +14,18 @@ use std::sync::Arc;
 
 /// What a missing program means.
 const INSTALL: &str = "run scripts/install-registries.sh";
+
+/// The root of the repository.
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).ancestors().nth(2).unwrap().to_owned()
+}
+
+/// A program in `.tools/bin`.
+fn tool(name: &str, how_to_get_it: &str) -> PathBuf {
+    let path = root().join(".tools/bin").join(name);
+    assert!(path.exists(), "{} is missing: {how_to_get_it}", path.display());
+    path
+}
 
 struct Real {
     running: Running,
