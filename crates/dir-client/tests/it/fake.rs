@@ -198,9 +198,22 @@ impl Fake {
     where
         I: AsyncRead + AsyncWrite + Connected + Unpin + Send + 'static,
     {
+        Self::with(tonic::transport::Server::builder(), address, incoming, script)
+    }
+
+    /// The same with settings of the server.
+    pub(crate) fn with<I>(
+        mut server: tonic::transport::Server,
+        address: String,
+        incoming: impl Stream<Item = std::io::Result<I>> + Send + 'static,
+        script: impl Fn(usize, usize, &Bytes) -> Say + Send + Sync + 'static,
+    ) -> Self
+    where
+        I: AsyncRead + AsyncWrite + Connected + Unpin + Send + 'static,
+    {
         let seen = Seen::default();
         let service = Service { script: Arc::new(script), seen: Arc::clone(&seen), streams: Arc::default() };
-        let server = tonic::transport::Server::builder().add_service(service).serve_with_incoming(incoming);
+        let server = server.add_service(service).serve_with_incoming(incoming);
         let task = tokio::spawn(async move { server.await.unwrap() });
         Self { address, seen, task }
     }

@@ -6,4 +6,5 @@ mod exchange;
 mod fake;
 mod faults;
 mod files;
+mod rotation;
 mod spiffe;

@@ -63,7 +63,8 @@ pub(crate) async fn run(context: &Context, args: InfoArgs) -> Result<u8, Fail> {
                     annotations: meta.annotations,
                 };
                 if context.out.format == Format::Human {
-                    context.out.line(info.lines())?;
+                    let gap = if tally.done > 0 { "\n" } else { "" };
+                    context.out.line(format!("{gap}{}", info.lines().trim_end()))?;
                 } else {
                     rows.push(serde_json::to_value(info).map_err(|e| Fail::local("output", e))?);
                 }

@@ -49,7 +49,7 @@ pub(crate) async fn run(context: &Context, args: PullArgs) -> Result<u8, Fail> {
         progress.step();
         let done = match (answer, &args.output_dir) {
             (Err(error), _) => Err(Fail::from(error)),
-            (Ok(record), Some(dir)) => match save(dir, &record).await {
+            (Ok(record), Some(dir)) => match save(dir, &record) {
                 Ok(path) if context.out.format == Format::Human => Ok(context.out.line(path)?),
                 Ok(path) => {
                     paths.push(path);
@@ -92,13 +92,12 @@ pub(crate) async fn run(context: &Context, args: PullArgs) -> Result<u8, Fail> {
 }
 
 /// Writes a record beside its final name and renames it, so that nobody sees half a file.
-async fn save(dir: &Path, record: &Record) -> Result<String, Fail> {
+///
+/// Blocks for the moment of a write: the connection is driven by other threads.
+fn save(dir: &Path, record: &Record) -> Result<String, Fail> {
     let path = dir.join(format!("{}.json", record.cid()));
     let part = dir.join(format!(".{}.{}.part", record.cid(), std::process::id()));
-    let written = async {
-        tokio::fs::write(&part, record.bytes()).await?;
-        tokio::fs::rename(&part, &path).await
-    };
-    written.await.map_err(|e| Fail::local(path.display(), e))?;
+    let written = std::fs::write(&part, record.bytes()).and_then(|()| std::fs::rename(&part, &path));
+    written.map_err(|e| Fail::local(path.display(), e))?;
     Ok(path.display().to_string())
 }
