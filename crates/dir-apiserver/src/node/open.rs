@@ -2,6 +2,7 @@
 
 use super::identity::{self, Held};
 use super::load::Base;
+use super::registry;
 use crate::config::given;
 use crate::config::keys::{Config, DatabaseType, StoreProvider};
 use crate::exit::{Failure, Status};
@@ -11,7 +12,9 @@ use dir_core::store::{RecordStore, StoreError};
 use dir_core::{Class, Classified};
 use dir_engine::{FileJournal, MemoryJournal, RebuildJournal};
 use dir_index::{MemoryIndex, SledConfig, open_or_set_aside};
-use dir_store::{LayoutConfig, LayoutStore, Limits, MemoryStore};
+use dir_store::{
+    CacheConfig, LayoutConfig, LayoutStore, Limits, MemoryStore, StackConfig, StoreMetrics, decorate,
+};
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -51,21 +54,31 @@ pub(super) fn refusal(error: &StoreError) -> Failure {
     Failure::new(status, format!("cannot open the store: {error}"))
 }
 
+/// The store with timeouts, retries, metrics and, in front of a registry, a cache; and whether others write to it.
 async fn store(base: &Base) -> anyhow::Result<(Arc<dyn RecordStore>, bool)> {
+    let (adapter, shared, cache) = adapter(base).await?;
+    let metrics = StoreMetrics::register(&base.metrics)?;
+    let stack = StackConfig { cache, ..StackConfig::default() };
+    let store = blocking(move || decorate(adapter, &stack, &metrics)).await?;
+    Ok((store.map_err(|e| refusal(&e))?, shared))
+}
+
+async fn adapter(base: &Base) -> anyhow::Result<(Arc<dyn RecordStore>, bool, Option<CacheConfig>)> {
     let config = &base.config;
     let oci = &config.store.oci;
     if config.store.provider == StoreProvider::Memory {
         tracing::warn!("records are kept in memory and are gone with the process");
-        return Ok((Arc::new(MemoryStore::new(Limits::default())), false));
+        return Ok((Arc::new(MemoryStore::new(Limits::default())), false, None));
     }
     if !given(&oci.local_dir) && !oci.registry_address.is_empty() {
-        return super::registry::open(oci).await;
+        let (store, shared) = registry::open(oci).await?;
+        return Ok((store, shared, registry::cache(oci)?));
     }
     let path =
         if given(&oci.local_dir) { std::path::absolute(&oci.local_dir)? } else { default_layout(base) };
     tracing::info!(path = %path.display(), "records in an OCI image layout");
     let opened = blocking(move || LayoutStore::open(&LayoutConfig::new(path))).await?;
-    Ok((Arc::new(opened.map_err(|e| refusal(&e))?), false))
+    Ok((Arc::new(opened.map_err(|e| refusal(&e))?), false, None))
 }
 
 /// Where records live when nothing is configured.

@@ -2,16 +2,19 @@
 //! index can answer are answered, and the component `registry` says what is missing.
 
 use super::open::refusal;
-use crate::config::Secret;
 use crate::config::keys::{LayoutChoice, Oci};
+use crate::config::{Secret, given};
 use dir_core::Classified;
 use dir_core::store::RecordStore;
-use dir_store::{Credentials, Layout, OciConfig, OciStore};
+use dir_store::{CacheConfig, Credentials, Layout, OciConfig, OciStore};
 use std::sync::Arc;
 use std::time::Duration;
 
 /// The registry gets this long to tell its layout before the node starts without knowing it.
 const FIRST_PING: Duration = Duration::from_secs(5);
+
+/// The memory level of a cache on disk: small, because the engine keeps encoded records in memory already.
+const CACHE_MEMORY: u64 = 32 << 20;
 
 /// Opens the store, and answers whether others may write to the same registry.
 pub(super) async fn open(oci: &Oci) -> anyhow::Result<(Arc<dyn RecordStore>, bool)> {
@@ -34,6 +37,15 @@ pub(super) async fn open(oci: &Oci) -> anyhow::Result<(Arc<dyn RecordStore>, boo
     // the layout is not known, each write looks first.
     let shared = store.layout() != Some(Layout::Sharded);
     Ok((Arc::new(store), shared))
+}
+
+/// The content cache in front of the registry, when it has a directory.
+pub(super) fn cache(oci: &Oci) -> std::io::Result<Option<CacheConfig>> {
+    if !given(&oci.cache_dir) {
+        return Ok(None);
+    }
+    let dir = Some(std::path::absolute(&oci.cache_dir)?);
+    Ok(Some(CacheConfig { memory_bytes: CACHE_MEMORY, dir, ..CacheConfig::default() }))
 }
 
 fn settings(oci: &Oci) -> OciConfig {

@@ -46,9 +46,9 @@ async fn a_damaged_index_is_rebuilt_while_pulls_are_served() {
     let mut node = Node::start(home.path(), &[]);
     let channel = plain(node.grpc()).await;
     assert_eq!(pull(&channel, &cids).await.unwrap(), records, "pulls do not wait");
-    let aside = node.line("damaged index set aside").expect("said in the log");
+    let aside = node.wait_line("damaged index set aside");
     assert!(Path::new(aside["moved_to"].as_str().unwrap()).is_dir(), "kept for inspection: {aside}");
-    assert!(node.line("index rebuild started").is_some());
+    node.wait_line("index rebuild started");
 
     let mut admin = AdminServiceClient::new(channel.clone());
     let status = tokio::time::timeout(crate::node::PATIENCE, async {
@@ -69,5 +69,5 @@ async fn a_damaged_index_is_rebuilt_while_pulls_are_served() {
         (health["components"]["index"]["status"] == "healthy").then_some(())
     };
     crate::node::until("index healthy", healthy);
-    assert!(node.line("index rebuild finished").is_some());
+    node.wait_line("index rebuild finished");
 }

@@ -53,10 +53,10 @@ async fn embedded_identity_serves_mtls() {
     assert_eq!(identity.spiffe_id, "spiffe://dev.directory.internal/dir/apiserver");
     assert_eq!(identity.dns_names, ["localhost"]);
     assert_eq!(identity.trust_domain, "dev.directory.internal");
-    let obtained = node.line("Successfully obtained valid X509-SVID with SPIFFE ID").unwrap();
+    let obtained = node.wait_line("Successfully obtained valid X509-SVID with SPIFFE ID");
     assert_eq!(obtained["spiffe_id"], identity.spiffe_id);
-    assert!(node.line("Successfully obtained valid X509-SVID for server").is_some());
-    assert!(node.line("X.509 authentication service initialized").is_some());
+    node.wait_line("Successfully obtained valid X509-SVID for server");
+    node.wait_line("X.509 authentication service initialized");
     drop(admin);
 
     // The same node again: what it acknowledged is there.
@@ -213,7 +213,7 @@ async fn a_policy_is_enforced_as_far_as_it_can_be_or_refuses_the_start() {
 
     std::fs::write(&policy, "p,dev.directory.internal,*\n").unwrap();
     let mut node = Node::start(home.path(), &args);
-    assert!(node.line("Authorization service initialized").is_some());
+    node.wait_line("Authorization service initialized");
     let socket = format!("unix://{}", home.path().join(".dir/workload.sock").display());
     let channel = secure(node.grpc(), &socket).await;
     assert_eq!(push(&channel, vec![record("one")]).await.unwrap().len(), 1);
