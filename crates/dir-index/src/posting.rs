@@ -21,8 +21,11 @@ impl Posting {
                 let both = RoaringBitmap::from_iter([*one, slot]);
                 *self = Self::Many(Box::new(both));
             }
+            // New records have the highest slot: appending is cheaper than looking for the place.
             Self::Many(many) => {
-                many.insert(slot);
+                if many.try_push(slot).is_err() {
+                    many.insert(slot);
+                }
             }
         }
     }
