@@ -23,7 +23,7 @@ pub(crate) enum Why {
 }
 
 impl Why {
-    fn status(self) -> Status {
+    pub(crate) fn status(self) -> Status {
         match self {
             Why::Draining => Status::unavailable("connection draining"),
             Why::Expired => Status::unauthenticated("identity expired"),
@@ -42,12 +42,14 @@ pub(crate) struct Shared {
     /// Milliseconds after `opened` at which the last call ended.
     quiet_since: AtomicU64,
     why: AtomicU8,
+    /// Fires when the process stops: streams that never end by themselves end here, and do not hold it up.
+    pub(crate) stopping: CancellationToken,
     /// Fires when every call of the connection has to end.
     pub(crate) ended: CancellationToken,
 }
 
 impl Shared {
-    pub(crate) fn new(app: App, peer: Arc<Peer>) -> Self {
+    pub(crate) fn new(app: App, peer: Arc<Peer>, stopping: CancellationToken) -> Self {
         Self {
             app,
             peer,
@@ -56,6 +58,7 @@ impl Shared {
             active: AtomicUsize::new(0),
             quiet_since: AtomicU64::new(0),
             why: AtomicU8::new(0),
+            stopping,
             ended: CancellationToken::new(),
         }
     }

@@ -62,7 +62,7 @@ pub(crate) async fn serve(
     // 10. Message limits, then 11. the handler.
     let request = Request::from_parts(parts, RequestBody::new(body, conn.clone(), call.method));
     let route = call.method().route;
-    let handler = routes::handle(conn.app(), route, request_id, request);
+    let handler = routes::handle(&conn, route, request_id, request);
     let answer = {
         let mut handler = std::pin::pin!(AssertUnwindSafe(handler).catch_unwind());
         std::future::poll_fn(|cx| match handler.as_mut().poll(cx) {

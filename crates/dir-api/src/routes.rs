@@ -1,7 +1,7 @@
 //! Which handler answers which method. A method of the API without a line here is UNIMPLEMENTED.
 
-use crate::app::Inner;
 use crate::body::RequestBody;
+use crate::conn::Shared;
 use crate::services::{admin, health, search, store};
 use crate::status;
 use http::{HeaderValue, Request, Response};
@@ -54,11 +54,12 @@ impl Route {
 
 /// Answers a call. `request_id` joins what is logged with what the client sees.
 pub(crate) async fn handle(
-    app: &Inner,
+    conn: &Shared,
     route: Route,
     request_id: HeaderValue,
     request: Request<RequestBody>,
 ) -> Response<Body> {
+    let app = conn.app();
     match route {
         Route::Push => store::push(app, request_id, request).await,
         Route::Pull => store::pull(app, request_id, request).await,
@@ -71,7 +72,7 @@ pub(crate) async fn handle(
         Route::GetIndexStatus => admin::index_status(app, request).await,
         Route::HealthCheck => health::check(app, request).await,
         Route::HealthList => health::list(app, request).await,
-        Route::HealthWatch => health::watch(app, request).await,
+        Route::HealthWatch => health::watch(app, conn.stopping.clone(), request).await,
         Route::ReflectionV1 => app.reflection.v1(request).await,
         Route::ReflectionV1Alpha => app.reflection.v1alpha(request).await,
         Route::Unimplemented => status::unimplemented(request.uri().path()).into_http(),

@@ -170,7 +170,7 @@ async fn drive<IO>(
     let Conn { io, peer, mut revoked } = conn;
     let validity = validity(&peer, app.0.clock.as_ref());
     let draw = draw(&app.0.instance, peer.conn_id);
-    let shared = Arc::new(Shared::new(app.clone(), peer));
+    let shared = Arc::new(Shared::new(app.clone(), peer, drain.clone()));
     let mut life = Life::new(shared.opened(), &cfg, validity, draw);
     let metrics = &app.0.metrics;
     let mut gauge = &metrics.open;

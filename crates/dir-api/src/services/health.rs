@@ -3,12 +3,14 @@
 use super::rpc::{self, encode};
 use crate::app::Inner;
 use crate::body::RequestBody;
+use crate::conn::Why;
 use bytes::Bytes;
 use futures::future::Either;
 use futures::stream::{self, StreamExt};
 use http::{Request, Response};
 use std::collections::HashMap;
 use tokio_stream::wrappers::WatchStream;
+use tokio_util::sync::CancellationToken;
 use tonic::Status;
 use tonic::body::Body;
 use tonic_health::pb::health_check_response::ServingStatus;
@@ -54,8 +56,12 @@ pub(crate) async fn list(app: &Inner, request: Request<RequestBody>) -> Response
     .await
 }
 
-/// The state now, and again whenever it changes. Ends with its connection.
-pub(crate) async fn watch(app: &Inner, request: Request<RequestBody>) -> Response<Body> {
+/// The state now, and again whenever it changes. Ends with its connection, or when the process stops.
+pub(crate) async fn watch(
+    app: &Inner,
+    stopping: CancellationToken,
+    request: Request<RequestBody>,
+) -> Response<Body> {
     let ready = app.ready.clone();
     rpc::server_stream(request, |message: HealthCheckRequest| {
         let states = if message.service.is_empty() {
@@ -64,7 +70,8 @@ pub(crate) async fn watch(app: &Inner, request: Request<RequestBody>) -> Respons
             let unknown = stream::iter([Ok(encode(&answer(ServingStatus::ServiceUnknown)))]);
             Either::Right(unknown.chain(stream::pending()))
         };
-        Ok(states)
+        let stopped = stream::iter([Err(Why::Draining.status())]);
+        Ok(states.take_until(stopping.cancelled_owned()).chain(stopped))
     })
     .await
 }

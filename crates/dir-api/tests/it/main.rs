@@ -3,6 +3,7 @@
 // Helpers of tests fail by panicking.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+mod access;
 mod frames;
 mod life;
 mod node;

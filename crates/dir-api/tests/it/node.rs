@@ -3,6 +3,7 @@
 use async_trait::async_trait;
 use bytes::Bytes;
 use dir_api::{App, AppConfig, AppDeps, Conn, ServeConfig, ServeEnd, plain_incoming, serve};
+use dir_core::identity::IdentityStatus;
 use dir_core::store::{
     BoxStream, Known, Presence, Put, RecordStore, Referrer, StoreError, Stored, StoredReferrer, WalkMark,
     Walked,
@@ -212,6 +213,7 @@ pub(crate) struct Setup {
     pub(crate) app: AppConfig,
     pub(crate) serve: ServeConfig,
     pub(crate) engine: EngineConfig,
+    pub(crate) identity: Option<Arc<dyn IdentityStatus>>,
 }
 
 /// A node, and the ends to pull.
@@ -270,7 +272,7 @@ impl Node {
         let (ready, readiness) = watch::channel(true);
         let deps = AppDeps {
             engine: engine.clone(),
-            identity: None,
+            identity: setup.identity,
             ready: readiness,
             clock: clock.clone(),
             registry: &registry,

@@ -1,14 +1,17 @@
 //! Health, reflection, admin, and every method that is not offered yet.
 
 use crate::frames::call;
-use crate::node::{Node, push, record, soon};
+use crate::node::{Node, Setup, push, record, soon};
 use bytes::Bytes;
+use dir_core::Timestamp;
+use dir_core::identity::{BundleReport, IdentityReport, IdentityStatus};
 use dir_engine::MemoryJournal;
 use dir_proto::directory::admin::v1::admin_service_client::AdminServiceClient;
 use dir_proto::directory::admin::v1::get_index_status_response::State;
 use dir_proto::directory::admin::v1::{GetIdentityRequest, GetIndexStatusRequest};
 use prost::Message;
 use std::collections::BTreeSet;
+use std::sync::Arc;
 use tokio_util::sync::CancellationToken;
 use tonic::Code;
 use tonic_health::pb::health_check_response::ServingStatus;
@@ -123,6 +126,43 @@ async fn reflection_names_every_service_and_shows_its_descriptors() {
         let file = prost_types::FileDescriptorProto::decode(&shown.file_descriptor_proto[0][..]).unwrap();
         assert_eq!(file.service[0].method.len(), 7);
     }
+}
+
+/// An identity as a node holds it.
+struct Identity;
+
+impl IdentityStatus for Identity {
+    fn report(&self) -> Option<IdentityReport> {
+        let bundle = |domain: &str| BundleReport {
+            trust_domain: domain.parse().unwrap(),
+            source: "workload_api".into(),
+            authorities: 2,
+            updated_at: Timestamp::from_secs(1000),
+            earliest_expiry: Some(Timestamp::from_secs(2000)),
+        };
+        Some(IdentityReport {
+            id: "spiffe://example.org/ns/dir/sa/apiserver".parse().unwrap(),
+            dns_names: vec!["localhost".into()],
+            serial: "0a".into(),
+            not_before: Timestamp::from_secs(1),
+            not_after: Timestamp::from_secs(3),
+            generation: 7,
+            bundles: vec![bundle("example.org"), bundle("partner.org")],
+        })
+    }
+}
+
+#[tokio::test]
+async fn an_operator_sees_the_identity_of_the_node() {
+    let setup = Setup { identity: Some(Arc::new(Identity)), ..Setup::default() };
+    let node = Node::with(setup).await;
+    let mut client = AdminServiceClient::new(node.channel().await);
+    let identity = client.get_identity(GetIdentityRequest {}).await.unwrap().into_inner();
+    assert_eq!(identity.spiffe_id, "spiffe://example.org/ns/dir/sa/apiserver");
+    assert_eq!((identity.trust_domain.as_str(), identity.generation), ("example.org", 7));
+    assert_eq!(identity.svid_not_after.unwrap().seconds, 3);
+    let bundles: Vec<_> = identity.bundles.iter().map(|b| (b.trust_domain.as_str(), b.authorities)).collect();
+    assert_eq!(bundles, [("example.org", 2), ("partner.org", 2)]);
 }
 
 #[tokio::test]
