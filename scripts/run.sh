@@ -9,7 +9,7 @@
 . "$(dirname "$0")/lib.sh"
 
 DEMO=0; [ "${1:-}" = --demo ] && DEMO=1
-CARGO_PROFILE=${CARGO_PROFILE:-run}
+CARGO_PROFILE=${CARGO_PROFILE:-local}
 PORT=${PORT:-8888} OPS_PORT=${OPS_PORT:-9090}
 
 need cargo "install Rust 1.90 or newer (https://rustup.rs)"
