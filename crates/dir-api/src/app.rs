@@ -1,5 +1,6 @@
 //! What is served: the services with everything they need, built once, shared by all connections.
 
+use crate::authz::Authorization;
 use crate::methods::Methods;
 use crate::metrics::Metrics;
 use crate::services::reflection::{self, Reflection};
@@ -40,6 +41,8 @@ pub struct AppDeps<'a> {
     pub engine: Engine,
     /// Where `GetIdentity` looks; `None` without identity.
     pub identity: Option<Arc<dyn IdentityStatus>>,
+    /// Who may call what; `None` lets every caller call everything.
+    pub authorization: Option<Authorization>,
     /// Readiness: what `grpc.health.v1` answers for the service `""`.
     pub ready: watch::Receiver<bool>,
     /// The clock.
@@ -66,6 +69,7 @@ pub struct App(pub(crate) Arc<Inner>);
 pub(crate) struct Inner {
     pub(crate) engine: Engine,
     pub(crate) identity: Option<Arc<dyn IdentityStatus>>,
+    pub(crate) authorization: Option<Authorization>,
     pub(crate) ready: watch::Receiver<bool>,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) config: AppConfig,
@@ -85,6 +89,7 @@ impl App {
         Ok(Self(Arc::new(Inner {
             engine: deps.engine,
             identity: deps.identity,
+            authorization: deps.authorization,
             ready: deps.ready,
             clock: deps.clock,
             config,

@@ -2,7 +2,8 @@
 
 use crate::conn::Shared;
 use crate::frames::{Scan, TooLong};
-use crate::layers::{Call, Guard};
+use crate::guard::Guard;
+use crate::layers::Call;
 use crate::status;
 use bytes::Bytes;
 use futures::FutureExt;

@@ -1,8 +1,11 @@
 //! What the calls of one connection share. Nothing here is shared between connections but the services.
 
 use crate::app::{App, Inner};
+use crate::authz::Held;
 use crate::life::Use;
+use arc_swap::ArcSwapOption;
 use dir_core::Peer;
+use parking_lot::Mutex;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
@@ -44,8 +47,10 @@ pub(crate) struct Shared {
     why: AtomicU8,
     /// Fires when the process stops: streams that never end by themselves end here, and do not hold it up.
     pub(crate) stopping: CancellationToken,
-    /// Fires when every call of the connection has to end.
-    pub(crate) ended: CancellationToken,
+    /// What the policy says of the peer.
+    pub(crate) grants: ArcSwapOption<Held>,
+    /// Fires when every call of the connection has to look whether it may go on.
+    wake: Mutex<CancellationToken>,
 }
 
 impl Shared {
@@ -59,7 +64,8 @@ impl Shared {
             quiet_since: AtomicU64::new(0),
             why: AtomicU8::new(0),
             stopping,
-            ended: CancellationToken::new(),
+            grants: ArcSwapOption::empty(),
+            wake: Mutex::default(),
         }
     }
 
@@ -95,8 +101,18 @@ impl Shared {
     pub(crate) fn end(&self, why: Why) {
         let first = self.why.compare_exchange(0, why as u8, Ordering::AcqRel, Ordering::Acquire);
         if first.is_ok() {
-            self.ended.cancel();
+            self.wake.lock().cancel();
         }
+    }
+
+    /// Fires when calls have to look whether they may go on. Ask for it before looking.
+    pub(crate) fn wake(&self) -> CancellationToken {
+        self.wake.lock().clone()
+    }
+
+    /// The policy has changed: calls look whether they may go on.
+    pub(crate) fn policy_changed(&self) {
+        std::mem::take(&mut *self.wake.lock()).cancel();
     }
 
     /// The status that calls end with, once they have to.

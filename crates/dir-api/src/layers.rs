@@ -3,6 +3,7 @@
 use crate::access;
 use crate::body::{RequestBody, ResponseBody};
 use crate::conn::Shared;
+use crate::guard::Guard;
 use crate::methods::Method;
 use crate::status::{self, CODES};
 use crate::{routes, timeout};
@@ -10,17 +11,15 @@ use dir_core::{Peer, Timestamp};
 use futures::FutureExt;
 use http::header::{CONTENT_TYPE, USER_AGENT};
 use http::{HeaderMap, HeaderName, HeaderValue, Method as HttpMethod, Request, Response, StatusCode};
-use std::future::Future;
 use std::panic::AssertUnwindSafe;
-use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
-use tokio::time::{Instant, Sleep};
-use tokio_util::sync::WaitForCancellationFutureOwned;
+use std::task::Poll;
+use tokio::time::Instant;
 use tonic::{Code, Status};
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const CORRELATION_ID: HeaderName = HeaderName::from_static("x-correlation-id");
+const DELEGATED_PRINCIPAL: HeaderName = HeaderName::from_static("x-auth-principal");
 const GRPC_TIMEOUT: HeaderName = HeaderName::from_static("grpc-timeout");
 /// Longest request id that is taken over from a client, in bytes.
 const REQUEST_ID_MAX: usize = 128;
@@ -44,19 +43,28 @@ pub(crate) async fn serve(
 
     // 5. Principal: decided by the handshake, read by everything below from the extensions.
     parts.extensions.insert(conn.peer.clone());
-    let admitted = still_trusted(&conn, call.at);
+    // Nobody speaks for somebody else: a delegated principal goes no further than here.
+    if parts.headers.remove(DELEGATED_PRINCIPAL).is_some() {
+        conn.app().metrics.stripped_delegations.inc();
+    }
+    let mut guard = Guard::new(conn.clone(), call.method);
+    let mut admitted = still_trusted(&conn, call.at);
 
-    // 6. Limits per connection, per node and per principal; 7. audit; 8. authorization: each a `Status` here.
+    // 6. Limits per connection, per node and per principal; 7. audit: each a `Status` here.
 
-    // 9. Deadline of the caller.
-    let deadline = match parts.headers.get(GRPC_TIMEOUT).map(|value| timeout::parse(value.as_bytes())) {
-        Some(Err(error)) => return malformed_timeout(call, error),
-        Some(Ok(after)) => Some(Box::pin(tokio::time::sleep(after))),
-        None => None,
-    };
-    let mut guard = Guard { conn: conn.clone(), deadline, ended: None };
+    // 8. Authorization, by the policy in force.
+    if let (Ok(()), Some(authorization)) = (&admitted, &conn.app().authorization) {
+        admitted = authorization.admit(&call, parts.uri.path()).map(|permit| guard.permitted(permit));
+    }
     if let Err(refused) = admitted {
         return ResponseBody::of(Err(refused), call, guard);
+    }
+
+    // 9. Deadline of the caller.
+    match parts.headers.get(GRPC_TIMEOUT).map(|value| timeout::parse(value.as_bytes())) {
+        Some(Err(error)) => return malformed_timeout(call, error),
+        Some(Ok(after)) => guard.deadline(after),
+        None => {}
     }
 
     // 10. Message limits, then 11. the handler.
@@ -125,6 +133,15 @@ impl Call {
         self.conn.app().methods.get(self.method)
     }
 
+    pub(crate) fn conn(&self) -> &Shared {
+        &self.conn
+    }
+
+    /// The number of its method.
+    pub(crate) fn number(&self) -> usize {
+        self.method
+    }
+
     pub(crate) fn peer(&self) -> &Peer {
         &self.conn.peer
     }
@@ -163,41 +180,6 @@ fn request_id(headers: &HeaderMap) -> Option<HeaderValue> {
     let bytes = value.as_bytes();
     let good = (1..=REQUEST_ID_MAX).contains(&bytes.len()) && bytes.iter().all(u8::is_ascii_graphic);
     good.then(|| value.clone())
-}
-
-/// What ends a call from outside: its deadline, or the end of its connection. Resolves to the status.
-pub(crate) struct Guard {
-    conn: Arc<Shared>,
-    deadline: Option<Pin<Box<Sleep>>>,
-    /// Made at the first wait: most calls are done before they wait for anything.
-    ended: Option<Pin<Box<WaitForCancellationFutureOwned>>>,
-}
-
-impl Guard {
-    /// Whether the call has to end, for a body that is always ready.
-    pub(crate) fn over(&self) -> Option<Status> {
-        match &self.deadline {
-            Some(deadline) if deadline.is_elapsed() || Instant::now() >= deadline.deadline() => {
-                Some(status::deadline())
-            }
-            _ => self.conn.ending(),
-        }
-    }
-}
-
-impl Future for Guard {
-    type Output = Status;
-
-    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Status> {
-        let this = &mut *self;
-        if let Some(deadline) = &mut this.deadline
-            && deadline.as_mut().poll(cx).is_ready()
-        {
-            return Poll::Ready(status::deadline());
-        }
-        let ended = this.ended.get_or_insert_with(|| Box::pin(this.conn.ended.clone().cancelled_owned()));
-        ended.as_mut().poll(cx).map(|()| this.conn.ending().unwrap_or_else(status::fault))
-    }
 }
 
 /// The answer to a request that is no gRPC call, as other gRPC servers give it.

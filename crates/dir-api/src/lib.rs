@@ -5,10 +5,12 @@
 
 mod access;
 mod app;
+mod authz;
 mod body;
 mod codec;
 mod conn;
 mod frames;
+mod guard;
 mod layers;
 mod life;
 mod methods;
@@ -20,4 +22,6 @@ mod status;
 mod timeout;
 
 pub use app::{App, AppConfig, AppDeps, AppError};
+pub use authz::Authorization;
+pub use methods::method_catalogue;
 pub use serve::{Conn, ServeConfig, ServeEnd, plain_incoming, serve};

@@ -32,6 +32,8 @@ pub(crate) struct Metrics {
     /// Connections that were told to go away.
     pub(crate) draining: IntGauge,
     drained: IntCounterVec,
+    /// Headers that claimed a delegated principal.
+    pub(crate) stripped_delegations: IntCounter,
 }
 
 impl Metrics {
@@ -68,6 +70,11 @@ impl Metrics {
             IntGaugeVec::new(Opts::new("connections", "Connections of the API port by state."), &["state"])?;
         registry.register(Box::new(connections.clone()))?;
         let drained = counter("drained_total", "Connections told to go away, by reason.", &["reason"])?;
+        let stripped = counter(
+            "stripped_delegation_headers_total",
+            "Calls whose x-auth-principal header was taken away.",
+            &["component"],
+        )?;
         registry.register(Box::new(EngineCollector::new(engine.clone())?))?;
         Ok(Self {
             started,
@@ -78,6 +85,7 @@ impl Metrics {
             open: connections.with_label_values(&["open"]),
             draining: connections.with_label_values(&["draining"]),
             drained,
+            stripped_delegations: stripped.with_label_values(&["api"]),
         })
     }
 

@@ -1,6 +1,7 @@
 //! The serving loop: HTTP/2 on connections that somebody else has accepted.
 
 use crate::app::App;
+use crate::authz::Authorization;
 use crate::conn::{Shared, Why};
 use crate::layers;
 use crate::life::{Life, Step, Validity};
@@ -186,6 +187,9 @@ async fn drive<IO>(
     let mut http = pin!(builder.serve_connection(TokioIo::new(io), service));
     let mut timer = pin!(tokio::time::sleep_until(wake(&life, &shared)));
     let (mut told, mut distrusted) = (false, false);
+    let replaced =
+        || app.0.authorization.as_ref().map_or_else(CancellationToken::new, Authorization::replaced);
+    let mut policy = replaced();
     loop {
         let step = tokio::select! {
             biased;
@@ -204,6 +208,12 @@ async fn drive<IO>(
                 distrusted = true;
                 metrics.drained("revoked");
                 life.end(Instant::now(), Why::Untrusted)
+            }
+            () = policy.cancelled() => {
+                // First listen to the next one: a policy that comes meanwhile is not missed.
+                policy = replaced();
+                shared.policy_changed();
+                Step::Wait
             }
             () = timer.as_mut() => life.tick(Instant::now(), shared.usage()),
         };

@@ -83,6 +83,21 @@ pub(crate) fn fault() -> Status {
     Status::internal("internal server error")
 }
 
+/// Nobody is authenticated.
+pub(crate) fn not_authenticated() -> Status {
+    Status::unauthenticated("not authenticated")
+}
+
+/// The policy does not allow the call.
+pub(crate) fn not_allowed(path: &str) -> Status {
+    Status::permission_denied(format!("not allowed to access {path}"))
+}
+
+/// There is no policy to judge by: nothing is let through.
+pub(crate) fn authorization_unavailable() -> Status {
+    Status::internal("authorization unavailable")
+}
+
 /// The caller's deadline has passed.
 pub(crate) fn deadline() -> Status {
     Status::deadline_exceeded("context deadline exceeded")

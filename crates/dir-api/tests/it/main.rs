@@ -4,11 +4,11 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod access;
+mod authz;
 mod frames;
 mod life;
 mod node;
 mod protocol;
-mod push;
 mod search;
 mod services;
 mod store;

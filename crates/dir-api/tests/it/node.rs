@@ -2,7 +2,7 @@
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use dir_api::{App, AppConfig, AppDeps, Conn, ServeConfig, ServeEnd, plain_incoming, serve};
+use dir_api::{App, AppConfig, AppDeps, Authorization, Conn, ServeConfig, ServeEnd, plain_incoming, serve};
 use dir_core::identity::IdentityStatus;
 use dir_core::store::{
     BoxStream, Known, Presence, Put, RecordStore, Referrer, StoreError, Stored, StoredReferrer, WalkMark,
@@ -214,6 +214,8 @@ pub(crate) struct Setup {
     pub(crate) serve: ServeConfig,
     pub(crate) engine: EngineConfig,
     pub(crate) identity: Option<Arc<dyn IdentityStatus>>,
+    /// With authorization; its policy is put in force by the test.
+    pub(crate) authorized: bool,
 }
 
 /// A node, and the ends to pull.
@@ -228,6 +230,7 @@ pub(crate) struct Node {
     pub(crate) drain: CancellationToken,
     pub(crate) kill: CancellationToken,
     pub(crate) served: JoinHandle<ServeEnd>,
+    pub(crate) authorization: Option<Authorization>,
 }
 
 impl Node {
@@ -270,9 +273,11 @@ impl Node {
         let engine = Engine::new(deps, setup.engine);
         let registry = Registry::new();
         let (ready, readiness) = watch::channel(true);
+        let authorization = setup.authorized.then(|| Authorization::new(&registry).unwrap());
         let deps = AppDeps {
             engine: engine.clone(),
             identity: setup.identity,
+            authorization: authorization.clone(),
             ready: readiness,
             clock: clock.clone(),
             registry: &registry,
@@ -280,7 +285,7 @@ impl Node {
         let app = App::new(deps, setup.app).unwrap();
         let (drain, kill) = (CancellationToken::new(), CancellationToken::new());
         let served = tokio::spawn(serve(incoming, app.clone(), setup.serve, drain.clone(), kill.clone()));
-        Self { app, addr, engine, store, clock, registry, ready, drain, kill, served }
+        Self { app, addr, engine, store, clock, registry, ready, drain, kill, served, authorization }
     }
 
     pub(crate) async fn channel(&self) -> Channel {

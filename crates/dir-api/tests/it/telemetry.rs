@@ -68,6 +68,7 @@ async fn two_nodes_cannot_share_a_page() {
     let deps = AppDeps {
         engine: node.engine.clone(),
         identity: None,
+        authorization: None,
         ready: node.ready.subscribe(),
         clock: node.clock.clone(),
         registry: &node.registry,

@@ -49,6 +49,7 @@ pub(super) fn wire(base: &Base, opened: Opened) -> anyhow::Result<Wired> {
         AppDeps {
             engine: engine.clone(),
             identity,
+            authorization: None,
             ready: ready(&base.health),
             clock: base.clock.clone(),
             registry: &base.metrics,

@@ -38,6 +38,7 @@ fn app(identity: Option<Arc<dyn IdentityStatus>>) -> (App, watch::Sender<bool>) 
     let deps = AppDeps {
         engine: Engine::new(deps, EngineConfig::default()),
         identity,
+        authorization: None,
         ready: readiness,
         clock,
         registry: &Registry::new(),

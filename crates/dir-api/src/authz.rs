@@ -1,0 +1,227 @@
+//! Authorization: the policy in force, what it says of a connection, and of calls that go on while it changes.
+
+use crate::conn::Shared;
+use crate::layers::Call;
+use crate::methods;
+use crate::status;
+use arc_swap::{ArcSwap, ArcSwapOption};
+use dir_core::Timestamp;
+use dir_core::policy::{Cause, Decision, Effect, Grants, MethodId, Policy, RuleEffect};
+use parking_lot::Mutex;
+use prometheus::{IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry};
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use tokio_util::sync::CancellationToken;
+use tonic::Status;
+
+/// Rules that have a label of their own in the metrics, over the life of the process; the others share one.
+const RULE_LABELS_MAX: usize = 256;
+/// Label of rules beyond.
+const OTHER_RULE: &str = "other";
+
+/// The policy in force. Cloning shares it. Until [`Authorization::set`] was called, every call but those for health is
+/// refused with INTERNAL `authorization unavailable`.
+#[derive(Clone)]
+pub struct Authorization(Arc<State>);
+
+struct State {
+    active: ArcSwapOption<Active>,
+    /// Number of the active policy, for open calls that ask whether it is still the one they were judged by.
+    generation: AtomicU64,
+    /// Fires when the policy is replaced. Connections hold children, each with a lock of its own.
+    replaced: ArcSwap<CancellationToken>,
+    /// Held while a policy is replaced; the rule labels given so far.
+    labels: Mutex<HashSet<String>>,
+    decisions: IntCounterVec,
+    unavailable: IntCounter,
+    gauge: IntGauge,
+}
+
+/// A policy with everything that is worked out once for it.
+struct Active {
+    policy: Policy,
+    generation: u64,
+    /// By the number of a method of ours, its number in the policy's catalogue.
+    methods: Vec<Option<MethodId>>,
+    /// By the number of a rule.
+    by_rule: Vec<IntCounter>,
+    open: IntCounter,
+    anonymous: IntCounter,
+    no_rule: IntCounter,
+    ended: IntCounter,
+    unknown: IntCounter,
+}
+
+/// What the policy of some generation says of a connection.
+pub(crate) struct Held {
+    generation: u64,
+    grants: Arc<Grants>,
+}
+
+/// A call that may go on, under the policy of a generation.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Permit {
+    pub(crate) generation: u64,
+    /// When it has to be asked for again.
+    pub(crate) until: Option<Timestamp>,
+}
+
+impl Authorization {
+    /// Without a policy. Puts `authz_decisions_total{decision,rule}` and `policy_generation` on the page.
+    pub fn new(registry: &Registry) -> Result<Self, prometheus::Error> {
+        let opts = Opts::new("authz_decisions_total", "Authorization decisions by outcome and rule.");
+        let decisions = IntCounterVec::new(opts, &["decision", "rule"])?;
+        registry.register(Box::new(decisions.clone()))?;
+        let opts = Opts::new("policy_generation", "Number of policies taken since the start.");
+        let gauge = IntGaugeVec::new(opts, &["component"])?;
+        registry.register(Box::new(gauge.clone()))?;
+        Ok(Self(Arc::new(State {
+            active: ArcSwapOption::empty(),
+            generation: AtomicU64::new(0),
+            replaced: ArcSwap::default(),
+            labels: Mutex::default(),
+            unavailable: decisions.with_label_values(&["unavailable", "none"]),
+            decisions,
+            gauge: gauge.with_label_values(&["authz"]),
+        })))
+    }
+
+    /// Puts a policy in force: for new calls at once; open calls that it does not allow end with PERMISSION_DENIED.
+    /// Answers its generation.
+    pub fn set(&self, policy: Policy) -> u64 {
+        let state = &*self.0;
+        let mut labels = state.labels.lock();
+        let generation = state.generation.load(Ordering::Relaxed) + 1;
+        let active = Active::new(policy, generation, &state.decisions, &mut labels);
+        state.active.store(Some(Arc::new(active)));
+        state.generation.store(generation, Ordering::Release);
+        state.gauge.set(i64::try_from(generation).unwrap_or(i64::MAX));
+        state.replaced.swap(Arc::default()).cancel();
+        generation
+    }
+
+    /// Number of policies that were put in force.
+    pub fn generation(&self) -> u64 {
+        self.0.generation.load(Ordering::Acquire)
+    }
+
+    /// Fires when the policy is replaced.
+    pub(crate) fn replaced(&self) -> CancellationToken {
+        self.0.replaced.load().child_token()
+    }
+
+    /// Whether a call may begin; counted, and logged when it may not.
+    pub(crate) fn admit(&self, call: &Call, path: &str) -> Result<Permit, Status> {
+        self.judge(call.conn(), call.number(), path, call.at, |active, decision| {
+            active.counter(decision).inc();
+            if !matches!(decision.effect, Effect::Allow) {
+                let id = call.peer().principal.spiffe_id();
+                tracing::warn!(
+                    request_id = call.id.to_str().unwrap_or_default(),
+                    spiffe_id = id.map(dir_core::SpiffeId::as_str),
+                    method = path,
+                    decision = decision.effect.as_str(),
+                    rule_id = decision.rule.map(|r| r.id.as_str()),
+                    policy_generation = active.generation,
+                    "not allowed by the policy"
+                );
+            }
+        })
+    }
+
+    /// Whether an open call may go on; counted when it may not.
+    pub(crate) fn ask_again(
+        &self,
+        conn: &Shared,
+        method: usize,
+        path: &str,
+        now: Timestamp,
+    ) -> Result<Permit, Status> {
+        self.judge(conn, method, path, now, |active, decision| {
+            if !decision.effect.goes_on() {
+                active.counter(decision).inc();
+            }
+        })
+    }
+
+    fn judge(
+        &self,
+        conn: &Shared,
+        method: usize,
+        path: &str,
+        now: Timestamp,
+        note: impl FnOnce(&Active, &Decision<'_>),
+    ) -> Result<Permit, Status> {
+        let active = self.0.active.load();
+        let Some(active) = active.as_deref() else {
+            if conn.app().methods.get(method).open {
+                return Ok(Permit { generation: 0, until: None });
+            }
+            self.0.unavailable.inc();
+            return Err(status::authorization_unavailable());
+        };
+        let method = active.methods.get(method).copied().flatten();
+        let held = conn.grants.load();
+        let made;
+        let grants = match (conn.peer.principal.spiffe_id(), held.as_deref()) {
+            (None, _) => None,
+            (Some(_), Some(held)) if held.generation == active.generation => Some(&*held.grants),
+            (Some(id), _) => {
+                made = active.policy.grants(id);
+                let held = Held { generation: active.generation, grants: made.clone() };
+                conn.grants.store(Some(Arc::new(held)));
+                Some(&*made)
+            }
+        };
+        let decision = active.policy.judge(grants, method, now);
+        note(active, &decision);
+        match decision.effect {
+            Effect::Allow | Effect::WouldDeny => {
+                Ok(Permit { generation: active.generation, until: decision.until() })
+            }
+            Effect::Deny => Err(status::not_allowed(path)),
+            Effect::Unauthenticated => Err(status::not_authenticated()),
+        }
+    }
+}
+
+impl Active {
+    fn new(policy: Policy, generation: u64, decisions: &IntCounterVec, labels: &mut HashSet<String>) -> Self {
+        let denial = if policy.is_shadow() { Effect::WouldDeny } else { Effect::Deny };
+        let count = |effect: Effect, rule: &str| decisions.with_label_values(&[effect.as_str(), rule]);
+        let by_rule = policy
+            .rules()
+            .iter()
+            .map(|rule| {
+                let known = labels.contains(&rule.id)
+                    || (labels.len() < RULE_LABELS_MAX && labels.insert(rule.id.clone()));
+                let effect = if rule.effect == RuleEffect::Allow { Effect::Allow } else { denial };
+                count(effect, if known { &rule.id } else { OTHER_RULE })
+            })
+            .collect();
+        let find = |path: String| policy.catalogue().find(&path);
+        Self {
+            methods: std::iter::once(None).chain(methods::paths().map(find)).collect(),
+            generation,
+            by_rule,
+            open: count(Effect::Allow, "open"),
+            anonymous: count(Effect::Unauthenticated, "none"),
+            no_rule: count(denial, "none"),
+            ended: count(denial, "ended"),
+            unknown: count(denial, "unknown_method"),
+            policy,
+        }
+    }
+
+    fn counter(&self, decision: &Decision<'_>) -> &IntCounter {
+        match (decision.cause, decision.rule) {
+            (Cause::Rule, Some(rule)) => self.by_rule.get(rule.number).unwrap_or(&self.no_rule),
+            (Cause::Open, _) => &self.open,
+            (Cause::Anonymous, _) => &self.anonymous,
+            (Cause::Ended, _) => &self.ended,
+            (Cause::UnknownMethod, _) => &self.unknown,
+            (Cause::NoRule | Cause::Rule, _) => &self.no_rule,
+        }
+    }
+}
