@@ -9,7 +9,7 @@
 . "$(dirname "$0")/lib.sh"
 
 DEMO=0; [ "${1:-}" = --demo ] && DEMO=1
-CARGO_PROFILE=${CARGO_PROFILE:-quick}
+CARGO_PROFILE=${CARGO_PROFILE:-local}
 PORT=${PORT:-8888} OPS_PORT=${OPS_PORT:-9090}
 
 need cargo "install Rust 1.90 or newer (https://rustup.rs)"
@@ -27,6 +27,7 @@ else
 fi
 mkdir -p "$DATA"
 
+export DIRECTORY_LOGGER_LOG_FILE=$DATA/server.log
 "$OUT/dir-apiserver" serve --embedded-identity --state-dir "$DATA" \
   --listen-address "127.0.0.1:$PORT" --metrics-address "127.0.0.1:$OPS_PORT" \
   --set "store.oci.local_dir=$DATA/store" --set "database.embedded.path=$DATA/index" &
@@ -37,13 +38,13 @@ trap 'exit 130' INT
 trap 'exit 143' TERM
 
 for _ in $(seq 600); do
-  kill -0 "$SERVER" 2>/dev/null || { trap - EXIT; wait "$SERVER"; exit $?; }
+  kill -0 "$SERVER" 2>/dev/null || { trap - EXIT; tail -n 20 "$DATA/server.log" >&2 || true; wait "$SERVER"; exit $?; }
   if (exec 3<>"/dev/tcp/127.0.0.1/$OPS_PORT" && printf 'GET /readyz HTTP/1.0\r\n\r\n' >&3 && head -n 1 <&3 | grep -q ' 200 ') 2>/dev/null; then
     READY=1; break
   fi
   sleep 0.1
 done
-[ "${READY:-0}" = 1 ] || die "the server did not become ready within a minute: its log is above"
+[ "${READY:-0}" = 1 ] || { tail -n 20 "$DATA/server.log" >&2; die "the server did not become ready within a minute"; }
 
 export DIRECTORY_CLIENT_SERVER_ADDRESS=localhost:$PORT
 export DIRECTORY_CLIENT_AUTH_MODE=x509
@@ -66,7 +67,8 @@ fi
 "$DIRCTL" push examples/records >&2
 cat >&2 <<TEXT
 
-Ready: gRPC over mTLS on localhost:$PORT, ops on http://127.0.0.1:$OPS_PORT. Ctrl-C stops it. In another terminal:
+Ready: gRPC over mTLS on localhost:$PORT, ops on http://127.0.0.1:$OPS_PORT. Ctrl-C stops it.
+Its log: $DATA/server.log. In another terminal:
 
   export DIRECTORY_CLIENT_SERVER_ADDRESS=localhost:$PORT DIRECTORY_CLIENT_AUTH_MODE=x509
   export DIRECTORY_CLIENT_SPIFFE_SOCKET_PATH=unix://$DATA/workload.sock

@@ -67,9 +67,10 @@ impl World {
         let (port, ops) = (free_port()?, free_port()?);
         let config = dir.join("server.config.yml");
         std::fs::write(&config, config_file(&dir, port, ops, &self.api.socket_uri(), store))?;
+        // Logs at their default level, access lines included: what is measured is what operators run.
         let log = std::fs::File::options().create(true).append(true).open(dir.join("server.log"))?;
         let mut command = Command::new(&self.server);
-        command.arg("serve").arg("--config").arg(&config).env("DIRECTORY_LOGGER_LOG_LEVEL", "WARN");
+        command.arg("serve").arg("--config").arg(&config);
         command.stdout(log.try_clone()?).stderr(log);
         let running = Running::server(&mut command, port).with_context(|| dir.display().to_string())?;
         Ok((running, port))

@@ -55,10 +55,8 @@ impl Engine {
         let doc = doc.ok_or_else(|| EngineError::Rejected("record is nil".to_owned()))?;
         let record = Record::from_doc(&doc).map_err(|e| EngineError::Rejected(e.to_string()))?;
         let facts = self.0.deps.rules.facts(&doc).map_err(EngineError::Rules)?;
-        // What is live has been judged before, and is identical: its content decides its CID.
-        if !self.0.deps.index.contains(&record.cid()) {
-            self.0.deps.rules.validate(&doc, &facts).await.map_err(EngineError::Rules)?;
-        }
+        // A record that is there already is judged again: rules may have changed, and their verdict decides.
+        self.0.deps.rules.validate(&doc, &facts).await.map_err(EngineError::Rules)?;
         Ok(Prepared { record, facts: Arc::new(facts) })
     }
 

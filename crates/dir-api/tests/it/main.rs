@@ -9,6 +9,7 @@ mod frames;
 mod life;
 mod node;
 mod protocol;
+mod push;
 mod search;
 mod services;
 mod store;

@@ -8,6 +8,8 @@ use super::{ENV_PREFIX, suggest};
 
 /// Variables of existing charts that nothing ever read.
 const LEGACY: [&str; 2] = ["DIRECTORY_SERVER_AUTHZ_SOCKET_PATH", "DIRECTORY_SERVER_AUTHZ_TRUST_DOMAIN"];
+/// Beginning of the variables of the background tasks, which come with a later build.
+const RECONCILER_PREFIX: &str = "RECONCILER_";
 /// Suffix of the variable that names a file holding a secret.
 const FILE_SUFFIX: &str = "_FILE";
 
@@ -39,6 +41,10 @@ pub(super) fn read(vars: &[(String, String)], keys: &[Key], layers: &mut Layers)
         } else if !is_service_link(name) {
             problems.push(unknown(name, keys));
         }
+    }
+    if vars.iter().any(|(name, _)| name.starts_with(RECONCILER_PREFIX)) {
+        let name = format!("{RECONCILER_PREFIX}*");
+        problems.push(Problem::warning(&name, format!("not available in this build: {name}")));
     }
     problems
 }

@@ -70,6 +70,12 @@ impl Node {
         std::fs::read_to_string(&self.log).unwrap_or_default()
     }
 
+    /// Moves the log file away, as a log rotation does, and answers where it was.
+    pub(crate) fn rotate_log(&self) -> PathBuf {
+        std::fs::rename(&self.log, self.log.with_extension("1")).unwrap();
+        self.log.clone()
+    }
+
     /// Everything on its standard error.
     pub(crate) fn errors(&self) -> String {
         std::fs::read_to_string(&self.errors).unwrap_or_default()

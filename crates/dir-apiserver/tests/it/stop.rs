@@ -6,6 +6,7 @@ use nix::sys::signal::Signal;
 use tempfile::tempdir;
 use tonic::Code;
 use tonic_health::pb::HealthCheckRequest;
+use tonic_health::pb::health_check_response::ServingStatus;
 use tonic_health::pb::health_client::HealthClient;
 
 #[tokio::test(flavor = "multi_thread")]
@@ -20,6 +21,8 @@ async fn a_drain_is_announced_before_it_begins() {
     // Load balancers have not noticed yet: new connections and calls still work.
     let channel = plain(grpc).await;
     assert_eq!(push(&channel, vec![record("late")]).await.unwrap().len(), 1);
+    let health = HealthClient::new(channel).check(HealthCheckRequest::default()).await.unwrap();
+    assert_eq!(health.into_inner().status(), ServingStatus::NotServing, "gRPC health mirrors readiness");
     assert_eq!(node.wait(), Some(0));
     let log = node.log();
     let at =
@@ -68,4 +71,16 @@ async fn a_request_delivered_twice_is_one_request() {
     node.signal(Signal::SIGTERM);
     node.signal(Signal::SIGINT);
     assert_eq!(node.wait(), Some(0), "{}", node.log());
+}
+
+#[test]
+fn a_hangup_reopens_the_log_and_stops_nothing() {
+    let home = tempdir().unwrap();
+    let node = Node::start(home.path(), &["--dev"]);
+    let log = node.rotate_log();
+    node.signal(Signal::SIGHUP);
+    until("a fresh log file", || log.exists().then_some(()));
+    assert_eq!(node.stop(), Some(0));
+    let fresh = std::fs::read_to_string(&log).unwrap();
+    assert!(fresh.contains("\"message\":\"stopped\""), "{fresh}");
 }

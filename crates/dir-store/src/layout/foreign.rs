@@ -6,7 +6,7 @@ use super::state::State;
 use crate::artifact::{Descriptor, KEY_REF_NAME, Manifest, blob_type};
 use crate::limits::Limits;
 use dir_core::Cid;
-use dir_core::oci::{INDEX, KEY_REFERRER_TYPE, MANIFEST};
+use dir_core::oci::{INDEX, KEY_CID, KEY_REFERRER_TYPE, MANIFEST};
 use std::collections::{HashMap, HashSet};
 use std::io::{self, BufWriter, Write};
 use std::time::UNIX_EPOCH;
@@ -86,6 +86,38 @@ pub(super) fn import(dir: &Dir, limits: &Limits, known: &State) -> io::Result<Ve
     };
     for raw in index.get("manifests").and_then(|m| m.as_array()).unwrap_or(&Vec::new()) {
         import.descriptor(raw);
+    }
+    Ok(import.finish())
+}
+
+/// Finds records and referrers whose manifests are in files and nowhere else: what a damaged tag log has lost.
+pub(super) fn recover(dir: &Dir, limits: &Limits, state: &State) -> io::Result<Vec<Frame>> {
+    let known = known_manifests(state);
+    let mut import = Import {
+        dir,
+        limits,
+        known: HashMap::new(),
+        records: Vec::new(),
+        by_manifest: state.records.values().map(|e| (e.artifact.manifest, e.artifact.cid)).collect(),
+        candidates: Vec::new(),
+        foreign: Vec::new(),
+    };
+    for digest in dir.blobs()? {
+        if known.contains_key(&digest) || state.records.contains_key(&digest) || state.pins.contains(&digest)
+        {
+            continue;
+        }
+        let Some((manifest, size)) = import.manifest(&digest) else { continue };
+        // A record's tag is the CID that its manifest names and its content has.
+        match manifest.content().filter(|cid| manifest.annotation(KEY_CID) == cid.to_string()) {
+            Some(cid) if manifest.is_record() && !state.records.contains_key(&cid) => {
+                import.record(digest, &manifest, size, &cid.to_string());
+            }
+            _ if manifest.subject.is_some() => {
+                import.candidates.push((digest, manifest, size, String::new(), Vec::new()));
+            }
+            _ => {}
+        }
     }
     Ok(import.finish())
 }

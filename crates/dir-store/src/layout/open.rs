@@ -3,7 +3,7 @@
 use super::LayoutConfig;
 use super::checkpoint::{Checkpoint, Job};
 use super::foreign;
-use super::frame::{Frame, Scanned, scan};
+use super::frame::{Artifact, Frame, Scanned, scan};
 use super::segment::{Dir, Segment, read_file};
 use super::state::{Loc, State};
 use super::writer::{Command, Writer};
@@ -135,7 +135,18 @@ fn load(dir: &Dir, config: &LayoutConfig) -> io::Result<Loaded> {
             state.apply(frame, Loc::Files);
         }
         for frame in later {
-            state.apply(frame, Loc::Files);
+            // With a hole in the log, a removal may be what is missing: the files tell.
+            let gone = |artifact: &Artifact| damaged && !dir.blob(&artifact.manifest).exists();
+            match &frame {
+                Frame::Record(artifact) | Frame::Referrer { artifact, .. } if gone(artifact) => {}
+                _ => state.apply(frame, Loc::Files),
+            }
+        }
+        state.pins = foreign::pins(dir, &config.limits, &state.foreign);
+        if damaged {
+            for frame in foreign::recover(dir, &config.limits, &state)? {
+                state.apply(frame, Loc::Files);
+            }
         }
         logged = foreign::write_tags(dir, &state.frames())?;
     }
@@ -158,7 +169,11 @@ fn read_tags(dir: &Dir) -> io::Result<(Vec<Frame>, bool)> {
             Scanned::Frame(_, decoded) => frames.push(decoded.frame),
             Scanned::Gap(from, to) => {
                 damaged = true;
-                tracing::error!(from, to, "the tag log is damaged; reading the image index instead");
+                tracing::error!(
+                    from,
+                    to,
+                    "the tag log is damaged; reading the image index and every manifest instead"
+                );
             }
             Scanned::Tail(at) => {
                 tracing::warn!(

@@ -81,6 +81,16 @@ impl Dir {
         self.blobs.join(HEXLOWER.encode(digest.digest()))
     }
 
+    /// The digests of all files there are.
+    pub(super) fn blobs(&self) -> io::Result<Vec<Digest>> {
+        let mut out = Vec::new();
+        for entry in fs::read_dir(&self.blobs)? {
+            let name = entry?.file_name();
+            out.extend(name.to_str().and_then(|hex| Digest::from_oci_digest(&format!("sha256:{hex}"))));
+        }
+        Ok(out)
+    }
+
     /// The journal segments there are, in order.
     pub(super) fn segments(&self) -> io::Result<Vec<(u64, PathBuf)>> {
         let mut out = Vec::new();

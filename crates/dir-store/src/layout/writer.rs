@@ -233,3 +233,63 @@ fn unavailable(error: &io::Error) -> StoreError {
         source: Box::new(io::Error::new(error.kind(), error.to_string())),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs::File;
+
+    fn put(n: u8) -> (Command, oneshot::Receiver<Result<Outcome, StoreError>>) {
+        let (manifest, blob) = (Bytes::from(vec![n; 3]), Bytes::from(vec![n; 5]));
+        let artifact = Artifact {
+            cid: Cid::of(&blob),
+            manifest: Cid::of(&manifest),
+            manifest_size: 3,
+            blob_size: 5,
+            created: None,
+        };
+        let (reply, answer) = oneshot::channel();
+        (Command { change: Change::Record { artifact, manifest, blob }, reply }, answer)
+    }
+
+    #[test]
+    fn a_write_that_fails_is_told_to_everybody_and_the_next_one_goes_elsewhere() {
+        let root = tempfile::tempdir().unwrap();
+        let dir = Arc::new(Dir::new(root.path()));
+        dir.create().unwrap();
+        let state = Arc::new(RwLock::new(State::default()));
+        // A segment that cannot be written: it is open for reading only.
+        let good = dir.new_segment(1).unwrap();
+        let segment = Arc::new(Segment { id: 1, file: File::open(&good.path).unwrap(), path: good.path });
+        let (jobs, sealed) = jobs::channel();
+        let writer = Writer { dir, state: Arc::clone(&state), segment, len: 0, segment_bytes: 1 << 20, jobs };
+        let (commands, receiver) = mpsc::channel(8);
+        let thread = {
+            // Both wait before the writer starts, so that they are one batch.
+            let answers: Vec<_> = [1, 2]
+                .map(|n| {
+                    let (command, answer) = put(n);
+                    commands.try_send(command).unwrap();
+                    answer
+                })
+                .into();
+            let thread = std::thread::spawn(move || writer.run(receiver));
+            for answer in answers {
+                let failed = answer.blocking_recv().unwrap().unwrap_err();
+                assert!(
+                    failed.to_string().starts_with("write to the journal of the image layout"),
+                    "{failed}"
+                );
+            }
+            thread
+        };
+        assert!(state.read().records.is_empty(), "what is not durable is not shown");
+        let (command, answer) = put(1);
+        commands.try_send(command).unwrap();
+        assert_eq!(answer.blocking_recv().unwrap().unwrap(), Outcome::Done);
+        drop(commands);
+        thread.join().unwrap();
+        assert_eq!(state.read().records.len(), 1);
+        assert!(matches!(sealed.try_recv(), Ok(Job::Segment(s)) if s.id == 1));
+    }
+}

@@ -9,6 +9,7 @@ use dir_testkit::store_conformance::{Backend, Plant, at, run, sample, sample_ref
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 use tempfile::TempDir;
 
 fn blob_path(root: &Path, digest: &Cid) -> PathBuf {
@@ -293,6 +294,39 @@ async fn a_damaged_tag_log_loses_nothing_that_the_index_has() {
     std::fs::write(&log, bytes).unwrap();
     let store = LayoutStore::open(&config).unwrap();
     assert_eq!(store.len(), 10);
+}
+
+#[tokio::test]
+async fn a_damaged_tag_log_loses_nothing_that_only_files_have() {
+    let dir = tempfile::tempdir().unwrap();
+    let config = LayoutConfig::new(dir.path());
+    let store = LayoutStore::open(&config).unwrap();
+    fill(&store, 0, 10).await;
+    let (record, _) = sample(4);
+    store.put_referrer(&record.cid(), &sample_referrer(&record.cid(), "x"), at(1)).await.unwrap();
+    store.delete(&sample(5).0.cid()).await.unwrap();
+    drop(store);
+    // The next start puts the journal into files and the tag log; `index.json` knows nothing of it yet.
+    let store = LayoutStore::open(&config).unwrap();
+    let deadline = Instant::now() + Duration::from_secs(30);
+    while journals(dir.path()).len() > 1 {
+        assert!(Instant::now() < deadline, "the journal stays");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    drop(store);
+    let log = dir.path().join(".directory/tags.log");
+    let mut bytes = std::fs::read(&log).unwrap();
+    for part in 1..4 {
+        let at = bytes.len() * part / 5;
+        bytes[at] ^= 0x10;
+    }
+    std::fs::write(&log, bytes).unwrap();
+    for _ in 0..2 {
+        let store = LayoutStore::open(&config).unwrap();
+        assert_eq!(store.len(), 9);
+        assert_eq!(store.get(&record.cid(), Known::Unknown).await.unwrap(), record);
+        assert_eq!(store.referrers(&record.cid()).await.unwrap().len(), 1);
+    }
 }
 
 #[tokio::test]

@@ -88,11 +88,13 @@ fn records_travel_from_a_spire_client_through_nginx_into_zot_and_back() {
     std::fs::remove_dir_all(dir.path().join("index")).unwrap();
     let server = Server::start(dir.path(), &auth, &records).unwrap();
     let client = Client { socket: &socket, address: format!("127.0.0.1:{}", server.port) };
-    product_tests::wait_until("the index is rebuilt from Zot", || {
+    let mut last = String::new();
+    let rebuilt = product_tests::wait_until("the index is rebuilt from Zot", || {
         let count = client.dirctl(&["search", "--count"]);
+        last = format!("{}{}", count.stdout, count.stderr);
         count.stdout.trim() == (cids.len() - 1).to_string()
-    })
-    .unwrap();
+    });
+    rebuilt.unwrap_or_else(|error| panic!("{error}: {last}\n{}", server.proc.output()));
 }
 
 #[test]

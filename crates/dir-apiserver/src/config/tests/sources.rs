@@ -50,6 +50,8 @@ fn legacy_variables_and_service_links_pass() {
         &[
             ("DIRECTORY_SERVER_AUTHZ_SOCKET_PATH", "/s"),
             ("DIRECTORY_SERVER_AUTHZ_TRUST_DOMAIN", "d"),
+            ("RECONCILER_REGSYNC_INTERVAL", "30s"),
+            ("RECONCILER_NAME_ENABLED", "true"),
             ("DIRECTORY_SERVER_SERVICE_HOST", "10.0.0.1"),
             ("DIRECTORY_SERVER_PORT_8888_TCP", "tcp://10.0.0.1:8888"),
         ],
@@ -60,6 +62,7 @@ fn legacy_variables_and_service_links_pass() {
         [
             "ignored legacy variable DIRECTORY_SERVER_AUTHZ_SOCKET_PATH",
             "ignored legacy variable DIRECTORY_SERVER_AUTHZ_TRUST_DOMAIN",
+            "not available in this build: RECONCILER_*",
         ]
     );
 }
