@@ -50,9 +50,9 @@ async fn a_second_signal_ends_it_at_once() {
     let home = tempdir().unwrap();
     let mut node = Node::start(home.path(), &["--dev", "--set", "shutdown.grace=10m"]);
     let channel = plain(node.grpc()).await;
-    let request = HealthCheckRequest::default();
-    let mut watch = HealthClient::new(channel).watch(request).await.unwrap().into_inner();
-    assert!(watch.message().await.unwrap().is_some());
+    let (records, mut answers) = open_push(&channel).await;
+    records.send(record("one")).await.unwrap();
+    assert!(answers.message().await.unwrap().is_some());
     node.signal(Signal::SIGINT);
     node.wait_line("stopping; a second signal stops at once");
     let status = until("the end", || {
