@@ -2,7 +2,7 @@
 
 use crate::body::RequestBody;
 use crate::conn::Shared;
-use crate::services::{admin, health, search, store};
+use crate::services::{admin, health, listing, naming, search, store};
 use crate::status;
 use http::{HeaderValue, Request, Response};
 use tonic::body::Body;
@@ -17,6 +17,11 @@ pub(crate) enum Route {
     SearchCids,
     SearchRecords,
     CountRecords,
+    ListFilterValues,
+    ListRecordSummaries,
+    Resolve,
+    GetVerificationInfo,
+    GetIdentityStatus,
     GetIdentity,
     GetIndexStatus,
     HealthCheck,
@@ -40,6 +45,12 @@ impl Route {
             "/agntcy.dir.search.v1.SearchService/SearchCIDs" => Route::SearchCids,
             "/agntcy.dir.search.v1.SearchService/SearchRecords" => Route::SearchRecords,
             "/agntcy.dir.search.v1.SearchService/CountRecords" => Route::CountRecords,
+            "/agntcy.dir.search.v1.SearchService/ListFilterValues" => Route::ListFilterValues,
+            "/agntcy.dir.search.v1.SearchService/ListRecordSummaries" => Route::ListRecordSummaries,
+            "/agntcy.dir.naming.v1.NamingService/Resolve"
+            | "/agntcy.dir.identity.v1.IdentityService/Resolve" => Route::Resolve,
+            "/agntcy.dir.naming.v1.NamingService/GetVerificationInfo" => Route::GetVerificationInfo,
+            "/agntcy.dir.identity.v1.IdentityService/GetIdentityStatus" => Route::GetIdentityStatus,
             "/directory.admin.v1.AdminService/GetIdentity" => Route::GetIdentity,
             "/directory.admin.v1.AdminService/GetIndexStatus" => Route::GetIndexStatus,
             "/grpc.health.v1.Health/Check" => Route::HealthCheck,
@@ -68,6 +79,11 @@ pub(crate) async fn handle(
         Route::SearchCids => search::cids(app, request_id, request).await,
         Route::SearchRecords => search::records(app, request_id, request).await,
         Route::CountRecords => search::count(app, request_id, request).await,
+        Route::ListFilterValues => listing::values(app, request_id, request).await,
+        Route::ListRecordSummaries => listing::summaries(app, request_id, request).await,
+        Route::Resolve => naming::resolve(app, request_id, request).await,
+        Route::GetVerificationInfo => naming::verification(app, request_id, request).await,
+        Route::GetIdentityStatus => naming::identity_status(app, request_id, request).await,
         Route::GetIdentity => admin::identity(app, request).await,
         Route::GetIndexStatus => admin::index_status(app, request).await,
         Route::HealthCheck => health::check(app, request).await,

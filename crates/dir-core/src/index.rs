@@ -4,7 +4,7 @@ use crate::cid::Cid;
 use crate::class::{Class, Classified};
 use crate::event::{Event, EventKind};
 use crate::facts::RecordFacts;
-use crate::query::{Query, QueryError};
+use crate::query::{Query, QueryError, QueryKind};
 use crate::time::Timestamp;
 use async_trait::async_trait;
 use std::sync::Arc;
@@ -120,6 +120,10 @@ pub trait RecordIndex: Send + Sync {
 
     /// Number of distinct matching records; limit, offset and order are ignored.
     async fn count(&self, query: &Query) -> Result<u64, IndexError>;
+
+    /// The distinct values of a kind, sorted by bytes, without the empty one: skill, module and domain names,
+    /// authors, schema versions. Every other kind is a [`QueryError`].
+    async fn values(&self, kind: QueryKind) -> Result<Vec<String>, IndexError>;
 
     /// Events with a sequence number above `after`, oldest first, at most `max`.
     async fn events(&self, after: u64, max: usize) -> Result<Vec<Event>, IndexError>;

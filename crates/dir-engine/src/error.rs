@@ -25,6 +25,12 @@ pub enum Op {
     Count,
     /// The index was made from the store.
     Rebuild,
+    /// The records of a name were looked for.
+    Resolve,
+    /// The values of a field were listed.
+    Values,
+    /// Summaries of records were listed.
+    Summaries,
 }
 
 impl Op {
@@ -38,6 +44,9 @@ impl Op {
             Op::Search => "failed to get record CIDs",
             Op::Count => "failed to count records",
             Op::Rebuild => "failed to rebuild the index",
+            Op::Resolve => "failed to search records",
+            Op::Values => "failed to list filter values",
+            Op::Summaries => "failed to list record summaries",
         }
     }
 }
@@ -53,6 +62,15 @@ pub enum EngineError {
     CidRequired,
     /// There is no record with this CID. The text is the CID as it was sent.
     NotFound(Op, String),
+    /// A name was not given.
+    NameRequired,
+    /// No record has this name (and this version, unless that is empty).
+    NoSuchName {
+        /// As it was sent.
+        name: String,
+        /// As it was sent.
+        version: String,
+    },
     /// The store failed. The text is the CID.
     Store(Op, String, StoreError),
     /// The index failed.
@@ -106,6 +124,11 @@ impl fmt::Display for EngineError {
             EngineError::Rejected(cause) => write!(f, "record validation failed: [{cause}]"),
             EngineError::Rules(e) => e.fmt(f),
             EngineError::CidRequired => f.write_str("record cid is required"),
+            EngineError::NameRequired => f.write_str("name is required"),
+            EngineError::NoSuchName { name, version } => {
+                write!(f, "no record found with name \"{name}\"")?;
+                if version.is_empty() { Ok(()) } else { write!(f, " and version \"{version}\"") }
+            }
             EngineError::NotFound(op, cid) => write!(f, "{}: record not found: {cid}", op.prefix()),
             EngineError::Store(op, cid, e) => {
                 write!(f, "{}: ", op.prefix())?;
@@ -149,9 +172,11 @@ impl Error for EngineError {
 impl Classified for EngineError {
     fn class(&self) -> Class {
         match self {
-            EngineError::Rejected(_) | EngineError::CidRequired => Class::Invalid,
+            EngineError::Rejected(_) | EngineError::CidRequired | EngineError::NameRequired => Class::Invalid,
             EngineError::Rules(e) => e.class(),
-            EngineError::NotFound(..) => Class::NotFound,
+            EngineError::NotFound(..) | EngineError::NoSuchName { .. } => Class::NotFound,
+            // Clients of names know a failing index by this class.
+            EngineError::Index(Op::Resolve, _) | EngineError::IndexTimeout(Op::Resolve, _) => Class::Internal,
             // A backend that is too slow is a backend that is not there: the caller's own deadline is another.
             EngineError::Store(_, _, StoreError::Timeout { .. }) | EngineError::IndexTimeout(..) => {
                 Class::Unavailable

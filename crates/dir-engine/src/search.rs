@@ -12,13 +12,22 @@ use std::future::Future;
 impl Engine {
     /// Matching CIDs in order, page by page; the whole result is never held. Ends the work when dropped.
     pub fn search(&self, query: Query) -> impl Stream<Item = Result<Vec<Cid>, EngineError>> + Send + use<> {
+        self.pages(Op::Search, query)
+    }
+
+    /// Pages of a search that is part of `op`.
+    pub(crate) fn pages(
+        &self,
+        op: Op,
+        query: Query,
+    ) -> impl Stream<Item = Result<Vec<Cid>, EngineError>> + Send + use<> {
         let engine = self.clone();
         let begin = Some(None::<Cursor>);
-        stream::try_unfold((engine, query, begin), |(engine, query, at)| async move {
+        stream::try_unfold((engine, query, begin), move |(engine, query, at)| async move {
             let Some(after) = at else { return Ok(None) };
             let max = engine.0.config.page_size;
             let page = engine.0.deps.index.search(&query, after.as_ref(), max);
-            let page = engine.in_time(Op::Search, page).await?;
+            let page = engine.in_time(op, page).await?;
             let next = page.next.map(Some);
             Ok(Some((page.cids, (engine, query, next))))
         })
@@ -72,7 +81,7 @@ impl Engine {
         self.in_time(Op::Count, self.0.deps.index.count(query)).await
     }
 
-    async fn in_time<T>(
+    pub(crate) async fn in_time<T>(
         &self,
         op: Op,
         work: impl Future<Output = Result<T, IndexError>>,

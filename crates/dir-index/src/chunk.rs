@@ -30,8 +30,8 @@ pub(crate) struct Chunk {
     /// Slots, the one that comes first last: new records are added at the end.
     order: Vec<u32>,
     live: RoaringBitmap,
-    texts: [Dict; TextField::COUNT],
-    pairs: [Pairs; PairField::COUNT],
+    pub(crate) texts: [Dict; TextField::COUNT],
+    pub(crate) pairs: [Pairs; PairField::COUNT],
     /// Texts that no query asks for: previous CIDs and artifact media types.
     other: Dict,
 }

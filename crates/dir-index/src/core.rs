@@ -34,7 +34,7 @@ struct Location {
 /// The records in memory. Any number of readers; writers take turns (the adapters see to that).
 pub(crate) struct Core {
     chunk_records: usize,
-    chunks: RwLock<Arc<[SharedChunk]>>,
+    pub(crate) chunks: RwLock<Arc<[SharedChunk]>>,
     shards: Vec<RwLock<BTreeMap<Cid, Location>>>,
     live: AtomicU64,
     /// Rises with every removal: a read that saw it rise may have met a record twice.

@@ -155,6 +155,11 @@ impl Dict {
         }
     }
 
+    /// Every distinct text.
+    pub(crate) fn values(&self) -> impl Iterator<Item = &str> {
+        self.used().map(|(id, _)| self.texts.get(id))
+    }
+
     /// Ids in use, with the records of each, in the order of the memory.
     fn used(&self) -> impl Iterator<Item = (u32, &Posting)> {
         (0_u32..).zip(&self.postings).filter(|(_, posting)| !matches!(posting, Posting::Empty))

@@ -18,6 +18,7 @@ mod pattern;
 mod plan;
 mod posting;
 mod texts;
+mod values;
 
 pub use durable::{
     DEFAULT_CACHE_BYTES, MIN_CACHE_BYTES, Opened, SetAside, SledConfig, SledIndex, open_or_set_aside,

@@ -6,7 +6,7 @@ use crate::log::{DEFAULT_EVENT_RETENTION, Log};
 use async_trait::async_trait;
 use dir_core::event::Event;
 use dir_core::index::{Applied, Change, Cursor, IndexError, Page, RecordIndex, Row};
-use dir_core::query::Query;
+use dir_core::query::{Query, QueryKind};
 use dir_core::{Cid, EventKind};
 use parking_lot::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -107,6 +107,11 @@ impl RecordIndex for MemoryIndex {
     async fn count(&self, query: &Query) -> Result<u64, IndexError> {
         self.open()?;
         self.core.count(query).await
+    }
+
+    async fn values(&self, kind: QueryKind) -> Result<Vec<String>, IndexError> {
+        self.open()?;
+        self.core.values(kind).await
     }
 
     async fn events(&self, after: u64, max: usize) -> Result<Vec<Event>, IndexError> {

@@ -2,6 +2,8 @@
 
 pub(crate) mod admin;
 pub(crate) mod health;
+pub(crate) mod listing;
+pub(crate) mod naming;
 pub(crate) mod reflection;
 pub(crate) mod rpc;
 pub(crate) mod search;

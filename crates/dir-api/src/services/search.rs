@@ -1,5 +1,6 @@
 //! `agntcy.dir.search.v1.SearchService`.
 
+use super::listing;
 use super::rpc::{self, encode};
 use super::store::{cid_message, record_message};
 use crate::app::Inner;
@@ -10,14 +11,29 @@ use dir_core::query::Query;
 use dir_proto::agntcy::dir::search::v1 as pb;
 use futures::stream::{self, StreamExt, TryStreamExt};
 use http::{HeaderValue, Request, Response};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use tonic::body::Body;
 
 pub(crate) async fn cids(app: &Inner, id: HeaderValue, request: Request<RequestBody>) -> Response<Body> {
-    let engine = &app.engine;
-    rpc::server_stream(request, |message: pb::SearchCiDsRequest| {
+    let engine = app.engine.clone();
+    rpc::server_stream(request, move |message: pb::SearchCiDsRequest| {
         let query = Query::try_from(message).map_err(status::convert)?;
-        let pages = engine.search(query).map_err(move |e| status::engine(&e, &id));
-        Ok(pages.map_ok(|cids| stream::iter(cids.into_iter().map(|cid| Ok(cid_message(&cid))))).try_flatten())
+        let pages = engine.search(query.clone()).map_err(move |e| status::engine(&e, &id));
+        let empty = Arc::new(AtomicBool::new(true));
+        let seen = empty.clone();
+        let pages = pages.inspect(move |page| {
+            if !matches!(page, Ok(cids) if cids.is_empty()) {
+                seen.store(false, Ordering::Relaxed);
+            }
+        });
+        let found = pages
+            .map_ok(|cids| stream::iter(cids.into_iter().map(|cid| Ok(cid_message(&cid)))))
+            .try_flatten();
+        let end = stream::once(async move {
+            if empty.load(Ordering::Relaxed) { listing::explained(&engine, &query).await } else { None }
+        });
+        Ok(found.chain(end.filter_map(|end| std::future::ready(end.map(Err)))))
     })
     .await
 }

@@ -7,6 +7,8 @@ mod access;
 mod authz;
 mod frames;
 mod life;
+mod listing;
+mod naming;
 mod node;
 mod protocol;
 mod push;

@@ -224,6 +224,7 @@ pub(crate) struct Node {
     pub(crate) addr: SocketAddr,
     pub(crate) engine: Engine,
     pub(crate) store: Arc<TestStore>,
+    pub(crate) index: Arc<MemoryIndex>,
     pub(crate) clock: Arc<Hands>,
     pub(crate) registry: Registry,
     pub(crate) ready: watch::Sender<bool>,
@@ -264,9 +265,10 @@ impl Node {
         incoming: impl Stream<Item = Conn<TcpStream>> + Send + 'static,
     ) -> Self {
         let store = Arc::new(TestStore::new());
+        let index = Arc::new(MemoryIndex::new());
         let deps = Deps {
             store: store.clone(),
-            index: Arc::new(MemoryIndex::new()),
+            index: index.clone(),
             rules: Arc::new(BuiltinRules::default()),
             clock: clock.clone(),
         };
@@ -285,7 +287,7 @@ impl Node {
         let app = App::new(deps, setup.app).unwrap();
         let (drain, kill) = (CancellationToken::new(), CancellationToken::new());
         let served = tokio::spawn(serve(incoming, app.clone(), setup.serve, drain.clone(), kill.clone()));
-        Self { app, addr, engine, store, clock, registry, ready, drain, kill, served, authorization }
+        Self { app, addr, engine, store, index, clock, registry, ready, drain, kill, served, authorization }
     }
 
     pub(crate) async fn channel(&self) -> Channel {

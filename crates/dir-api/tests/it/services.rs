@@ -23,8 +23,14 @@ use tonic_reflection::pb::v1::{ServerReflectionRequest, ServerReflectionResponse
 
 /// What this server offers. A method of the API that is not here must answer UNIMPLEMENTED, and one that is here
 /// must not: a new RPC needs its row on one side or the other.
-const OFFERED: [&str; 9] = [
+const OFFERED: [&str; 15] = [
+    "/agntcy.dir.identity.v1.IdentityService/GetIdentityStatus",
+    "/agntcy.dir.identity.v1.IdentityService/Resolve",
+    "/agntcy.dir.naming.v1.NamingService/GetVerificationInfo",
+    "/agntcy.dir.naming.v1.NamingService/Resolve",
     "/agntcy.dir.search.v1.SearchService/CountRecords",
+    "/agntcy.dir.search.v1.SearchService/ListFilterValues",
+    "/agntcy.dir.search.v1.SearchService/ListRecordSummaries",
     "/agntcy.dir.search.v1.SearchService/SearchCIDs",
     "/agntcy.dir.search.v1.SearchService/SearchRecords",
     "/agntcy.dir.store.v1.StoreService/Delete",

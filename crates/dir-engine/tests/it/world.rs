@@ -5,7 +5,7 @@ use bytes::Bytes;
 use dir_core::event::Event;
 use dir_core::index::{Applied, Change, Cursor, IndexError, Page, RecordIndex, Row};
 use dir_core::json::Doc;
-use dir_core::query::Query;
+use dir_core::query::{Query, QueryKind};
 use dir_core::store::{
     BoxStream, Known, Presence, Put, RecordStore, Referrer, StoreError, Stored, StoredReferrer, WalkMark,
     Walked,
@@ -157,6 +157,10 @@ impl RecordIndex for Index {
 
     async fn count(&self, query: &Query) -> Result<u64, IndexError> {
         self.inner.count(query).await
+    }
+
+    async fn values(&self, kind: QueryKind) -> Result<Vec<String>, IndexError> {
+        self.inner.values(kind).await
     }
 
     async fn events(&self, after: u64, max: usize) -> Result<Vec<Event>, IndexError> {

@@ -21,7 +21,7 @@ use async_trait::async_trait;
 use dir_core::Cid;
 use dir_core::event::Event;
 use dir_core::index::{Applied, Change, Cursor, IndexError, Page, RecordIndex, Row};
-use dir_core::query::Query;
+use dir_core::query::{Query, QueryKind};
 use failure::from_sled;
 use lock::Lock;
 use parking_lot::{Mutex, RwLock};
@@ -145,6 +145,11 @@ impl RecordIndex for SledIndex {
     async fn count(&self, query: &Query) -> Result<u64, IndexError> {
         self.check_open()?;
         self.core.count(query).await
+    }
+
+    async fn values(&self, kind: QueryKind) -> Result<Vec<String>, IndexError> {
+        self.check_open()?;
+        self.core.values(kind).await
     }
 
     async fn events(&self, after: u64, max: usize) -> Result<Vec<Event>, IndexError> {

@@ -5,3 +5,4 @@
 
 mod durable;
 mod memory;
+mod values;

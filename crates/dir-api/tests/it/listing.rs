@@ -1,0 +1,176 @@
+//! `SearchService`: values to filter by, summaries, and empty answers that explain themselves.
+
+use crate::node::{Node, json, message, push, soon};
+use dir_proto::agntcy::dir::search::v1::search_service_client::SearchServiceClient;
+use dir_proto::agntcy::dir::search::v1::{
+    CountRecordsRequest, ListFilterValuesRequest, ListRecordSummariesRequest, RecordQuery, RecordQueryType,
+    RecordSummary, SearchCiDsRequest,
+};
+use std::time::Duration;
+use tonic::Code;
+use tonic::transport::Channel;
+
+async fn client(node: &Node) -> SearchServiceClient<Channel> {
+    SearchServiceClient::new(node.channel().await)
+}
+
+async fn values(node: &Node, fields: &[i32]) -> Vec<(i32, Vec<String>)> {
+    let request = ListFilterValuesRequest { fields: fields.to_vec() };
+    let answer = soon(client(node).await.list_filter_values(request)).await.unwrap().into_inner();
+    answer.fields.into_iter().map(|entry| (entry.field, entry.values)).collect()
+}
+
+fn texts(list: &[&str]) -> Vec<String> {
+    list.iter().map(ToString::to_string).collect()
+}
+
+#[tokio::test]
+async fn values_are_distinct_sorted_and_gone_with_their_last_record() {
+    let node = Node::start().await;
+    let nothing: Vec<(i32, Vec<String>)> = [4, 6, 8, 10, 11].map(|kind| (kind, Vec::new())).into();
+    assert_eq!(values(&node, &[]).await, nothing);
+    let mut second = json("b");
+    second["authors"] = serde_json::json!(["Zoe <z@example.org>", "A <a@example.org>", "Ärzte"]);
+    second["skills"] = serde_json::json!([{"id": 1, "name": "Z/skill"}, {"id": 7, "name": "z/skill"}]);
+    second["modules"] = serde_json::json!([{"name": "runtime/mcp", "data": {}}]);
+    let cids = push(&node, vec![message(&json("a")), message(&second)]).await;
+    let all = [
+        (4, texts(&["Z/skill", "natural_language_processing/text_completion", "z/skill"])),
+        (6, texts(&["runtime/mcp"])),
+        (8, texts(&["technology"])),
+        (10, texts(&["A <a@example.org>", "Zoe <z@example.org>", "Ärzte"])),
+        (11, texts(&["0.8.0"])),
+    ];
+    assert_eq!(values(&node, &[]).await, all);
+    assert_eq!(values(&node, &[11, 4]).await, [all[4].clone(), all[0].clone()], "as requested");
+    let gone = futures::stream::iter([crate::node::reference(&cids[1])]);
+    node.store_client().await.delete(gone).await.unwrap();
+    assert_eq!(values(&node, &[6, 10]).await, [(6, vec![]), (10, texts(&["A <a@example.org>"]))]);
+}
+
+#[tokio::test]
+async fn fields_that_are_not_listed_and_fields_named_twice_are_refused() {
+    let node = Node::start().await;
+    for (fields, text) in [
+        (vec![2], "the values of RECORD_QUERY_TYPE_VERSION are not listed"),
+        (vec![4, 0], "the values of RECORD_QUERY_TYPE_UNSPECIFIED are not listed"),
+        (vec![16], "the values of unknown query type 16 are not listed"),
+        (vec![4, 11, 4], "field RECORD_QUERY_TYPE_SKILL_NAME is named twice"),
+    ] {
+        let request = ListFilterValuesRequest { fields };
+        let status = client(&node).await.list_filter_values(request).await.unwrap_err();
+        assert_eq!(status.code(), Code::InvalidArgument);
+        assert!(status.message().starts_with(text), "{}", status.message());
+    }
+}
+
+async fn summaries(
+    node: &Node,
+    limit: Option<u32>,
+    offset: Option<u32>,
+    queries: Vec<RecordQuery>,
+) -> (Vec<RecordSummary>, bool, u32) {
+    let request = ListRecordSummariesRequest { queries, limit, offset, sort_mode: 0 };
+    let answer = soon(client(node).await.list_record_summaries(request)).await.unwrap().into_inner();
+    (answer.records, answer.has_more, answer.total_count)
+}
+
+fn query(kind: RecordQueryType, value: &str) -> RecordQuery {
+    RecordQuery { r#type: kind.into(), value: value.into(), negate: false }
+}
+
+#[tokio::test]
+async fn pages_of_summaries_have_their_sizes() {
+    let node = Node::start().await;
+    let mut cids = Vec::new();
+    for n in 0..102 {
+        cids.extend(push(&node, vec![message(&json(&format!("agent-{n:03}")))]).await);
+        node.clock.advance(Duration::from_secs(1));
+    }
+    cids.reverse();
+    for (limit, offset, expected, more) in [
+        (None, None, 0..50, true),
+        (Some(0), None, 0..50, true),
+        (Some(1), Some(1), 1..2, true),
+        (Some(100), None, 0..100, true),
+        (Some(101), None, 0..100, true),
+        (Some(u32::MAX), Some(2), 2..102, false),
+        (Some(2), Some(100), 100..102, false),
+        (Some(2), Some(99), 99..101, true),
+        (None, Some(102), 102..102, false),
+    ] {
+        let (page, has_more, total) = summaries(&node, limit, offset, vec![]).await;
+        let page: Vec<_> = page.into_iter().map(|summary| summary.cid).collect();
+        assert_eq!((page.as_slice(), has_more, total), (&cids[expected], more, 102), "{limit:?} {offset:?}");
+    }
+    let found = query(RecordQueryType::Name, "agent-00*");
+    let (page, has_more, total) = summaries(&node, Some(3), None, vec![found.clone()]).await;
+    assert_eq!((page.len(), has_more, total), (3, true, 10));
+    let counted = client(&node).await.count_records(CountRecordsRequest { queries: vec![found] }).await;
+    assert_eq!(counted.unwrap().into_inner().total_count, total);
+}
+
+#[tokio::test]
+async fn a_summary_is_what_the_index_knows_and_no_record_is_read() {
+    let node = Node::start().await;
+    let mut value = json("acme.org/agent");
+    value["authors"] = serde_json::json!(["b", "a"]);
+    value["skills"] = serde_json::json!([{"id": 7, "name": "z/s"}, {"id": 1, "name": "a/s"}]);
+    let cid = push(&node, vec![message(&value)]).await.remove(0);
+    let (page, ..) = summaries(&node, None, None, vec![]).await;
+    let expected = RecordSummary {
+        cid,
+        name: "acme.org/agent".into(),
+        version: "v1.0.0".into(),
+        schema_version: "0.8.0".into(),
+        description: "An agent for tests.".into(),
+        created_at: "2026-01-01T00:00:00Z".into(),
+        authors: texts(&["a", "b"]),
+        skills: texts(&["a/s", "z/s"]),
+        domains: texts(&["technology"]),
+        modules: vec![],
+    };
+    assert_eq!(page, [expected]);
+    assert_eq!(node.store.gets.load(std::sync::atomic::Ordering::SeqCst), 0);
+    let request = ListRecordSummariesRequest {
+        queries: vec![query(RecordQueryType::SkillId, "x")],
+        ..Default::default()
+    };
+    let status = client(&node).await.list_record_summaries(request).await.unwrap_err();
+    assert_eq!(status.code(), Code::InvalidArgument);
+}
+
+/// Number of answers, and the trailers that say why there is none.
+async fn why(node: &Node, request: SearchCiDsRequest) -> (usize, Option<String>, Option<String>) {
+    let mut found = soon(client(node).await.search_ci_ds(request)).await.unwrap().into_inner();
+    let mut count = 0;
+    while soon(found.message()).await.unwrap().is_some() {
+        count += 1;
+    }
+    let trailers = soon(found.trailers()).await.unwrap().unwrap_or_default();
+    let get = |key: &str| trailers.get(key).map(|value| value.to_str().unwrap().to_owned());
+    (count, get("directory-empty-reason"), get("directory-empty-detail"))
+}
+
+#[tokio::test]
+async fn an_empty_answer_explains_itself() {
+    let node = Node::start().await;
+    let journal = dir_engine::MemoryJournal::default();
+    let (_, reason, _) = why(&node, SearchCiDsRequest::default()).await;
+    assert_eq!(reason.as_deref(), Some("index-rebuilding"), "a new index does not know the store yet");
+    let never = tokio_util::sync::CancellationToken::new();
+    node.engine.rebuild(&journal, &never).await.unwrap();
+    let (_, reason, detail) = why(&node, SearchCiDsRequest::default()).await;
+    assert_eq!(
+        (reason.as_deref(), detail.as_deref()),
+        (Some("no-records"), Some("no record is stored here"))
+    );
+    push(&node, vec![message(&json("a"))]).await;
+    assert_eq!(why(&node, SearchCiDsRequest::default()).await, (1, None, None));
+    let other = vec![query(RecordQueryType::Name, "b")];
+    let (count, reason, _) = why(&node, SearchCiDsRequest { queries: other, ..Default::default() }).await;
+    assert_eq!((count, reason.as_deref()), (0, Some("no-match")));
+    let (_, reason, detail) = why(&node, SearchCiDsRequest { offset: Some(1), ..Default::default() }).await;
+    let text = "1 records match, all of them before the offset";
+    assert_eq!((reason.as_deref(), detail.as_deref()), (Some("beyond-offset"), Some(text)));
+}
