@@ -25,9 +25,14 @@ pub struct TrustBundle {
     pub(crate) anchors: Vec<TrustAnchor<'static>>,
     /// Validity of each anchor, in the same order: anchors do not carry it.
     pub(crate) validity: Vec<(Timestamp, Timestamp)>,
+    /// The roots as received, for whoever publishes them.
+    roots: Vec<CertificateDer<'static>>,
     digest: [u8; 32],
     source: &'static str,
 }
+
+/// Source of the bundles that the Workload API delivers.
+pub(crate) const WORKLOAD_API: &str = "workload_api";
 
 impl TrustBundle {
     /// Reads the concatenated DER of all roots, as the Workload API sends it.
@@ -35,6 +40,7 @@ impl TrustBundle {
         let fault = |detail: String| BundleError { trust_domain: domain.clone(), detail };
         let mut anchors = Vec::new();
         let mut validity = Vec::new();
+        let mut roots = Vec::new();
         let parsed = if der.is_empty() {
             Vec::new()
         } else {
@@ -51,10 +57,11 @@ impl TrustBundle {
                 Timestamp::from_secs(cert.validity().not_before.timestamp()),
                 Timestamp::from_secs(cert.validity().not_after.timestamp()),
             ));
+            roots.push(der.into_owned());
         }
         let mut digest = [0; 32];
         digest.copy_from_slice(ring::digest::digest(&ring::digest::SHA256, der).as_ref());
-        Ok(Self { trust_domain: domain.clone(), anchors, validity, digest, source })
+        Ok(Self { trust_domain: domain.clone(), anchors, validity, roots, digest, source })
     }
 
     /// Whose roots these are.
@@ -70,6 +77,16 @@ impl TrustBundle {
     /// Whether nothing is trusted.
     pub fn is_empty(&self) -> bool {
         self.anchors.is_empty()
+    }
+
+    /// DER of each root, in the order received.
+    pub fn roots(&self) -> &[CertificateDer<'static>] {
+        &self.roots
+    }
+
+    /// Where it came from: `workload_api`, `federation` or `bootstrap_file`.
+    pub fn source(&self) -> &'static str {
+        self.source
     }
 
     /// SHA-256 over the roots as received: equal digests mean equal bundles.
@@ -137,9 +154,31 @@ impl BundleSet {
         self.0.insert(bundle.trust_domain().clone(), bundle);
     }
 
-    /// Whether both hold the same roots.
+    /// Adds the bundles of `others` for the domains that have none here: a domain has one source, never a union.
+    pub(crate) fn fill_from<'b>(&mut self, others: impl Iterator<Item = &'b Arc<TrustBundle>>) {
+        for bundle in others {
+            self.0.entry(bundle.trust_domain().clone()).or_insert_with(|| bundle.clone());
+        }
+    }
+
+    /// What the Workload API delivered, without what was filled in.
+    pub(crate) fn delivered(&self) -> BundleSet {
+        Self(
+            self.0
+                .iter()
+                .filter(|(_, b)| b.source == WORKLOAD_API)
+                .map(|(d, b)| (d.clone(), b.clone()))
+                .collect(),
+        )
+    }
+
+    /// Whether both hold the same roots from the same sources.
     pub(crate) fn same_as(&self, other: &BundleSet) -> bool {
         self.0.len() == other.0.len()
-            && self.0.iter().zip(&other.0).all(|((a, x), (b, y))| a == b && x.digest == y.digest)
+            && self
+                .0
+                .iter()
+                .zip(&other.0)
+                .all(|((a, x), (b, y))| a == b && x.digest == y.digest && x.source == y.source)
     }
 }

@@ -1,6 +1,6 @@
 //! The identity of this process: one writer (the watcher), many readers.
 
-use crate::bundle::Trust;
+use crate::bundle::{Trust, TrustBundle};
 use crate::config::{WorkloadConfig, parse_endpoint};
 use crate::error::IdentityError;
 use crate::metrics::{IdentityCollector, IdentityMetrics};
@@ -38,6 +38,20 @@ pub(crate) struct Shared {
     pub(crate) watcher_alive: AtomicBool,
     /// When the content of each bundle was last received, changed or not.
     pub(crate) received: Mutex<BTreeMap<TrustDomain, Timestamp>>,
+    /// Bundles from elsewhere, for the domains that the Workload API does not deliver.
+    pub(crate) extra: Mutex<BTreeMap<TrustDomain, Extra>>,
+    /// Counts the changes of `extra`, so that the one writer takes them up.
+    pub(crate) extra_changes: watch::Sender<u64>,
+    /// The change of `extra` that the snapshot last took up.
+    pub(crate) extra_applied: watch::Sender<u64>,
+}
+
+/// A bundle that did not come from the Workload API.
+#[derive(Clone)]
+pub(crate) struct Extra {
+    pub(crate) bundle: Arc<TrustBundle>,
+    /// When its content was received.
+    pub(crate) received: Timestamp,
 }
 
 /// The identity of this process, kept up to date in the background until the last clone is dropped.
@@ -84,6 +98,26 @@ impl Identity {
 
     pub(crate) fn shared(&self) -> &Shared {
         &self.shared
+    }
+
+    /// Sets or takes away the bundle of a domain that the Workload API may not deliver. The writer of the snapshot
+    /// takes it up; the answer is the number of this change in `extra_applied`.
+    pub(crate) fn set_extra(&self, domain: &TrustDomain, extra: Option<Extra>) -> u64 {
+        let mut held = self.shared.extra.lock();
+        match extra {
+            Some(extra) => held.insert(domain.clone(), extra),
+            None => held.remove(domain),
+        };
+        // Under the lock: whoever sees the number sees the content.
+        self.shared.extra_changes.send_modify(|count| *count += 1);
+        *self.shared.extra_changes.borrow()
+    }
+
+    /// Waits until the snapshot holds what [`Identity::set_extra`] was given.
+    pub(crate) async fn extra_applied(&self, change: u64) {
+        let mut applied = self.shared.extra_applied.subscribe();
+        // The sender lives in `shared`, which we hold.
+        let _ = applied.wait_for(|count| *count >= change).await;
     }
 }
 

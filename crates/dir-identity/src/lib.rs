@@ -13,6 +13,7 @@ mod config;
 mod connector;
 pub mod devapi;
 mod error;
+pub mod federation;
 mod feed;
 mod identity;
 mod leaf;

@@ -121,6 +121,20 @@ impl TlsSnapshot {
         client_config(&self.svid, &self.trust, check, &self.clock)
     }
 
+    /// For publishing our bundle: our SVID, no client certificate, HTTP/1.1.
+    pub(crate) fn endpoint_config(&self) -> Result<Arc<ServerConfig>, IdentityError> {
+        let time = Arc::new(ClockTime(self.clock.clone()));
+        let mut config = ServerConfig::builder_with_details(PROVIDER.clone(), time)
+            .with_protocol_versions(TLS12_TOO)
+            .map_err(|e| IdentityError::Tls(e.to_string()))?
+            .with_no_client_auth()
+            .with_cert_resolver(Arc::new(SingleCertAndKey::from(self.svid.certified.clone())));
+        config.alpn_protocols = vec![b"http/1.1".to_vec()];
+        config.session_storage = Arc::new(NoServerSessionStorage {});
+        config.send_tls13_tickets = 0;
+        Ok(Arc::new(config))
+    }
+
     pub(crate) fn svid(&self) -> &OwnSvid {
         &self.svid
     }
@@ -138,7 +152,7 @@ impl fmt::Debug for TlsSnapshot {
 }
 
 /// rustls asks this for the time, so that tests and production agree on one clock.
-struct ClockTime(Arc<dyn Clock>);
+pub(crate) struct ClockTime(pub(crate) Arc<dyn Clock>);
 
 impl fmt::Debug for ClockTime {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -1,7 +1,7 @@
 //! From one message of the Workload API to material that holds: every SVID and every bundle is judged alone, so that
 //! one bad part does not take the rest with it.
 
-use crate::bundle::{BundleError, BundleSet, TrustBundle};
+use crate::bundle::{BundleError, BundleSet, TrustBundle, WORKLOAD_API};
 use crate::config::WorkloadConfig;
 use crate::error::WaitReason;
 use crate::leaf::Leaf;
@@ -98,7 +98,7 @@ fn read_bundles(
             }
         };
         // A foreign bundle may be empty (that domain is trusted no more), our own may not.
-        let parsed = match TrustBundle::from_der(&domain, der, "workload_api") {
+        let parsed = match TrustBundle::from_der(&domain, der, WORKLOAD_API) {
             Ok(bundle) if own && bundle.is_empty() => {
                 Err(BundleError { trust_domain: domain.clone(), detail: "it is empty".to_owned() })
             }
@@ -108,7 +108,8 @@ fn read_bundles(
             Ok(bundle) => bundles.insert(Arc::new(bundle)),
             Err(e) => {
                 faults.push(e.to_string());
-                if let Some(kept) = last.and_then(|s| s.bundles().get(&domain)) {
+                let kept = last.and_then(|s| s.bundles().get(&domain));
+                if let Some(kept) = kept.filter(|b| b.source() == WORKLOAD_API) {
                     bundles.insert(kept.clone());
                 }
             }

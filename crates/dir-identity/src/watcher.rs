@@ -1,6 +1,6 @@
 //! The one writer: waits for the first state, then follows every change.
 
-use crate::bundle::{BundleSet, Trust, TrustBundle};
+use crate::bundle::{BundleSet, Trust, TrustBundle, WORKLOAD_API};
 use crate::config::WorkloadConfig;
 use crate::error::{IdentityError, WaitReason};
 use crate::feed::{self, FeedEvent};
@@ -10,7 +10,7 @@ use crate::proto::X509SvidResponse;
 use crate::snapshot::{OwnSvid, TlsSnapshot};
 use crate::update::{self, Choice, Evaluated, covers};
 use arc_swap::ArcSwap;
-use dir_core::Clock;
+use dir_core::{Clock, Timestamp, TrustDomain};
 use parking_lot::Mutex;
 use spiffe::transport::Endpoint;
 use std::collections::BTreeMap;
@@ -170,6 +170,7 @@ fn share(
     let received =
         snapshot.bundles().iter().map(|b| (b.trust_domain().clone(), now)).collect::<BTreeMap<_, _>>();
     let (changes, _) = watch::channel(snapshot.generation());
+    let ((extra_changes, _), (extra_applied, _)) = (watch::channel(0), watch::channel(0));
     Shared {
         current: ArcSwap::from_pointee(snapshot),
         trust,
@@ -181,6 +182,9 @@ fn share(
         denials: AtomicU32::new(0),
         watcher_alive: AtomicBool::new(true),
         received: Mutex::new(received),
+        extra: Mutex::default(),
+        extra_changes,
+        extra_applied,
     }
 }
 
@@ -212,9 +216,13 @@ async fn follow(shared: Arc<Shared>, mut events: mpsc::Receiver<FeedEvent>, stop
     let mut recheck = interval_at(Instant::now() + RECHECK_EVERY, RECHECK_EVERY);
     recheck.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut pending: Option<Box<X509SvidResponse>> = None;
+    let mut extra = shared.extra_changes.subscribe();
+    // A change that a watcher before this one did not take up.
+    extra.mark_changed();
     loop {
         tokio::select! {
             () = stop.cancelled() => return,
+            Ok(()) = extra.changed() => apply_extra(&shared),
             event = events.recv() => match event {
                 None => return,
                 Some(FeedEvent::Opened) => {}
@@ -278,13 +286,16 @@ fn apply(shared: &Shared, message: &X509SvidResponse) -> bool {
         }
     };
     shared.denials.store(0, Ordering::Relaxed);
+    fill(shared, &last, &mut bundles);
     {
         let mut received = shared.received.lock();
         received.retain(|domain, _| bundles.get(domain).is_some());
         // A bundle that was kept because the new one is unreadable was not received.
         let kept =
             |b: &Arc<TrustBundle>| last.bundles().get(b.trust_domain()).is_some_and(|l| Arc::ptr_eq(l, b));
-        received.extend(bundles.iter().filter(|b| !kept(b)).map(|b| (b.trust_domain().clone(), now)));
+        let delivered = |b: &&Arc<TrustBundle>| b.source() == WORKLOAD_API && !kept(b);
+        received.extend(bundles.iter().filter(delivered).map(|b| (b.trust_domain().clone(), now)));
+        received_extra(shared, &bundles, &mut received);
     }
     let rotated = !svid.same_as(last.svid());
     // Agents repeat unchanged content; that is no rotation.
@@ -293,6 +304,41 @@ fn apply(shared: &Shared, message: &X509SvidResponse) -> bool {
     }
     publish(shared, &last, svid, choice.filter(|_| rotated), bundles, candidates);
     again
+}
+
+/// Takes up a change of the bundles that do not come from the Workload API.
+fn apply_extra(shared: &Shared) {
+    let change = *shared.extra_changes.borrow();
+    let last = shared.current.load_full();
+    let mut bundles = last.bundles().delivered();
+    fill(shared, &last, &mut bundles);
+    {
+        let mut received = shared.received.lock();
+        received.retain(|domain, _| bundles.get(domain).is_some());
+        received_extra(shared, &bundles, &mut received);
+    }
+    if !bundles.same_as(last.bundles()) {
+        publish(shared, &last, last.svid().clone(), None, bundles, 0);
+    }
+    shared.extra_applied.send_replace(change);
+}
+
+/// Puts the other bundles beside those of the Workload API, which win; nobody gives us roots for our own domain.
+fn fill(shared: &Shared, last: &TlsSnapshot, bundles: &mut BundleSet) {
+    let extra = shared.extra.lock();
+    let own = last.leaf().id.trust_domain();
+    bundles.fill_from(extra.values().map(|e| &e.bundle).filter(|b| b.trust_domain() != own));
+}
+
+fn received_extra(shared: &Shared, bundles: &BundleSet, received: &mut BTreeMap<TrustDomain, Timestamp>) {
+    for (domain, extra) in shared.extra.lock().iter() {
+        let same = |held: &Arc<TrustBundle>| {
+            held.source() == extra.bundle.source() && held.digest() == extra.bundle.digest()
+        };
+        if bundles.get(domain).is_some_and(same) {
+            received.insert(domain.clone(), extra.received);
+        }
+    }
 }
 
 /// The SVID that stays needs its own bundle, which a message without a readable SVID may not name.

@@ -6,6 +6,9 @@
 mod boot;
 mod connector;
 mod devapi;
+mod federation;
+mod federation_lies;
+mod federation_support;
 mod handshake;
 mod openssl;
 mod rotation;
