@@ -80,6 +80,11 @@ enum Command {
         #[command(subcommand)]
         command: ConfigCommand,
     },
+    /// Looks at authorization policies without starting anything.
+    Authz {
+        #[command(subcommand)]
+        command: commands::authz::AuthzCommand,
+    },
     /// Prints a completion script.
     Completion {
         /// The shell.
@@ -202,6 +207,7 @@ pub fn run() -> ExitCode {
         None | Some(Command::Serve) => commands::serve::run(&cli.settings.load()),
         Some(Command::Completion { shell }) => commands::completion::run(shell),
         Some(Command::Version { output }) => commands::version::run(output),
+        Some(Command::Authz { command }) => commands::authz::run(command, &cli.settings.load()),
         Some(Command::Config { command }) => match command {
             ConfigCommand::Check { file, output } => {
                 cli.settings.config = file.or(cli.settings.config);

@@ -1,5 +1,9 @@
 //! One file a command. Standard output is data, standard error is talk.
 
+pub(crate) mod authz;
+mod authz_check;
+mod authz_explain;
+mod authz_test;
 pub(crate) mod completion;
 pub(crate) mod config_check;
 pub(crate) mod config_env;

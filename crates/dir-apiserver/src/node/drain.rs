@@ -11,7 +11,7 @@ const STEP_LIMIT: Duration = Duration::from_secs(8);
 
 /// Ends everything that is not a connection. Errors are logged: there is nobody left to answer.
 pub(super) async fn close(base: Base, wired: Wired) {
-    let Wired { opened, engine, app, .. } = wired;
+    let Wired { opened, engine, app } = wired;
     let mut drain = Drain::within(CLOSE_LIMIT);
     drain.step("jobs", STEP_LIMIT, base.tasks.stop()).await;
     drain.step("commits", STEP_LIMIT, engine.settle()).await;

@@ -17,9 +17,6 @@ const SERVER_HINT: &str = "server";
 /// Name of the development socket in `state_dir`.
 const SOCKET: &str = "workload.sock";
 
-/// Whether a trust domain may shake hands.
-type DomainCheck = Arc<dyn Fn(&TrustDomain) -> bool + Send + Sync>;
-
 /// The identity, and the development Workload API when there is one.
 pub(super) struct Held {
     pub(super) identity: Identity,
@@ -135,11 +132,7 @@ async fn development(base: &Base) -> anyhow::Result<Option<DevWorkloadApi>> {
 }
 
 /// Caps and patience of the TLS acceptor.
-pub(super) fn acceptor(
-    config: &Config,
-    timeout_is_set: bool,
-    allowed: Option<TrustDomain>,
-) -> AcceptorConfig {
+pub(super) fn acceptor(config: &Config, timeout_is_set: bool) -> AcceptorConfig {
     let caps = &config.limits.connections;
     AcceptorConfig {
         handshake_timeout: if timeout_is_set {
@@ -154,7 +147,6 @@ pub(super) fn acceptor(
         max_total: caps.total,
         max_per_identity: caps.per_identity,
         max_per_ip: caps.per_ip,
-        domain_allowed: allowed.map(|own| -> DomainCheck { Arc::new(move |domain| *domain == own) }),
         ..AcceptorConfig::default()
     }
 }

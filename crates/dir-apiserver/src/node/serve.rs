@@ -90,11 +90,7 @@ fn start(base: &Base, wired: &Wired, listener: TcpListener, stops: &Stops) -> Jo
             tokio::spawn(dir_api::serve(incoming, app, limits, drain, kill))
         }
         Some(held) => {
-            let acceptor = identity::acceptor(
-                &base.config,
-                base.is_set("connection.connection_timeout"),
-                wired.allowed.clone(),
-            );
+            let acceptor = identity::acceptor(&base.config, base.is_set("connection.connection_timeout"));
             let accepted = dir_identity::accept_loop(
                 listener,
                 held.identity.clone(),

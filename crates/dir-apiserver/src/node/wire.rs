@@ -7,7 +7,6 @@ use crate::about;
 use crate::config::keys::{Config, RulesMode};
 use crate::exit::{Failure, Status};
 use dir_api::{App, AppConfig, AppDeps};
-use dir_core::TrustDomain;
 use dir_core::identity::IdentityStatus;
 use dir_core::rules::RecordRules;
 use dir_engine::{Deps, Engine, EngineConfig};
@@ -21,14 +20,12 @@ pub(super) struct Wired {
     pub(super) opened: Opened,
     pub(super) engine: Engine,
     pub(super) app: App,
-    /// The only trust domain that may connect; `None` is every one whose bundle is held.
-    pub(super) allowed: Option<TrustDomain>,
 }
 
 /// Makes engine and services, and starts the background tasks.
 pub(super) fn wire(base: &Base, opened: Opened) -> anyhow::Result<Wired> {
     let config = &base.config;
-    let allowed = policy::open(base, &opened)?;
+    let authorization = policy::open(base, &opened)?;
     let deps = Deps {
         store: opened.store.clone(),
         index: opened.index.clone(),
@@ -49,7 +46,7 @@ pub(super) fn wire(base: &Base, opened: Opened) -> anyhow::Result<Wired> {
         AppDeps {
             engine: engine.clone(),
             identity,
-            authorization: None,
+            authorization,
             ready: ready(&base.health),
             clock: base.clock.clone(),
             registry: &base.metrics,
@@ -62,7 +59,7 @@ pub(super) fn wire(base: &Base, opened: Opened) -> anyhow::Result<Wired> {
         },
     )?;
     tasks::start(base, &opened, &engine);
-    Ok(Wired { opened, engine, app, allowed })
+    Ok(Wired { opened, engine, app })
 }
 
 fn rules(config: &Config) -> anyhow::Result<Arc<dyn RecordRules>> {

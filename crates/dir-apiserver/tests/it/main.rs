@@ -3,6 +3,8 @@
 // Test helpers fail by panicking; clippy exempts only the test functions themselves.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+mod authz;
+mod authz_commands;
 mod client;
 mod commands;
 mod crash;

@@ -2,16 +2,11 @@
 
 use crate::client::{count, plain, pull, push, record, secure};
 use crate::node::{Node, get, until};
-use dir_identity::devapi::{DevConfig, DevDomain, DevSvid, DevWorkloadApi};
 use dir_proto::directory::admin::v1::GetIdentityRequest;
 use dir_proto::directory::admin::v1::admin_service_client::AdminServiceClient;
-use dir_runtime::SystemClock;
 use nix::sys::signal::Signal;
 use serde_json::Value;
 use std::net::TcpListener;
-use std::path::Path;
-use std::sync::Arc;
-use std::time::Duration;
 use tempfile::tempdir;
 
 /// Everything that needs no part outside, kept below the home of the test.
@@ -191,80 +186,4 @@ fn what_is_unsafe_is_refused() {
     let (status, errors) = code(&["serve", "--embedded-identity", "--profile", "production"]);
     assert_eq!(status, Some(4));
     assert!(errors.contains("dev_identity.enabled: production"), "{errors}");
-    let (status, errors) = code(&["serve", "--dev", "--set", "authz.enabled=true"]);
-    assert_eq!(status, Some(4));
-    assert!(errors.contains("authz.enabled: needs authn.enabled"), "{errors}");
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_policy_is_enforced_as_far_as_it_can_be_or_refuses_the_start() {
-    let home = tempdir().unwrap();
-    let policy = home.path().join("policy.csv");
-    let path = format!("authz.enforcer_policy_file_path={}", policy.display());
-    let args = [EMBEDDED[0], "--set", "authz.enabled=true", "--set", &path];
-    let refused = || {
-        let mut node = Node::spawn(home.path(), &args, &[]);
-        assert_eq!(node.wait(), Some(4));
-        node.errors()
-    };
-    assert!(refused().contains("cannot read the policy"));
-    std::fs::write(&policy, "p,dev.directory.internal,/agntcy.dir.store.v1.StoreService/Pull\n").unwrap();
-    assert!(refused().contains("does not give dev.directory.internal everything"));
-
-    std::fs::write(&policy, "p,dev.directory.internal,*\n").unwrap();
-    let mut node = Node::start(home.path(), &args);
-    node.wait_line("Authorization service initialized");
-    let socket = format!("unix://{}", home.path().join(".dir/workload.sock").display());
-    let channel = secure(node.grpc(), &socket).await;
-    assert_eq!(push(&channel, vec![record("one")]).await.unwrap().len(), 1);
-}
-
-/// Two federated trust domains, each with a socket: `a.internal` for the server, `b.internal` for a partner.
-async fn federation(dir: &Path) -> (DevWorkloadApi, DevWorkloadApi) {
-    let domain = |name: &str, with: &str| DevDomain {
-        name: name.to_owned(),
-        svids: vec![DevSvid {
-            spiffe_id: format!("spiffe://{name}/node"),
-            dns_names: vec!["localhost".to_owned()],
-            hint: String::new(),
-        }],
-        federates_with: vec![with.to_owned()],
-    };
-    let (a, b) = (domain("a.internal", "b.internal"), domain("b.internal", "a.internal"));
-    let bare = |d: &DevDomain| DevDomain { svids: Vec::new(), ..d.clone() };
-    let config = |socket: &str, trust_domains| DevConfig {
-        socket: dir.join(socket),
-        trust_domains,
-        svid_ttl: Duration::from_secs(3600),
-        ca_ttl: Duration::from_secs(86_400),
-    };
-    let ours = config("a.sock", vec![a.clone(), bare(&b)]);
-    let ours = DevWorkloadApi::start(ours, Arc::new(SystemClock)).await.unwrap();
-    let theirs = ours.beside(config("b.sock", vec![b, bare(&a)])).await.unwrap();
-    (ours, theirs)
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn with_a_policy_partners_are_refused_at_the_handshake() {
-    let home = tempdir().unwrap();
-    let (ours, theirs) = federation(home.path()).await;
-    let policy = home.path().join("policy.csv");
-    std::fs::write(&policy, "p,a.internal,*\np,*,/agntcy.dir.store.v1.StoreService/Pull\n").unwrap();
-    let path = format!("authz.enforcer_policy_file_path={}", policy.display());
-    let socket = format!("authn.socket_path={}", ours.socket_uri());
-    let args = ["--set", "authn.enabled=true", "--set", &socket, "--set", &path];
-
-    let mut open = Node::start(home.path(), &args);
-    let partner = secure(open.grpc(), &theirs.socket_uri()).await;
-    assert_eq!(push(&partner, vec![record("one")]).await.unwrap().len(), 1);
-    drop(partner);
-    assert_eq!(open.stop(), Some(0));
-
-    let mut closed = Node::start(home.path(), &[&args[..], &["--set", "authz.enabled=true"]].concat());
-    let partner = secure(closed.grpc(), &theirs.socket_uri()).await;
-    assert!(push(&partner, vec![record("two")]).await.is_err());
-    closed.wait_line("TLS handshake refused");
-    assert_eq!(closed.line("TLS handshake refused").unwrap()["reason"], "domain_not_allowed");
-    let own = secure(closed.grpc(), &ours.socket_uri()).await;
-    assert_eq!(push(&own, vec![record("two")]).await.unwrap().len(), 1);
 }

@@ -87,16 +87,16 @@ choice! {
 section! {
     /// Who may call what.
     Authz {
-        /// Whether calls are checked against a policy. This build authorizes by trust domain only: peers of other domains are refused, and a policy that does not give our own domain everything refuses the start.
+        /// Whether calls are checked against a policy.
         enabled: bool = "false",
-        /// The policy.
-        enforcer_policy_file_path: PathBuf = "/etc/agntcy/dir/authz_policies.csv",
+        /// The policy: CSV, or native rules when the name ends in `.yaml` or `.yml`. Taken anew when the file changes.
+        enforcer_policy_file_path: PathBuf = "/etc/agntcy/dir/authz_policies.csv" [Reload],
         /// How the method column of a CSV policy is matched.
-        method_matching: MethodMatching = "strict" [Inert],
+        method_matching: MethodMatching = "strict",
         /// What a policy line about an unknown method is.
-        unknown_method: Reaction = "error" [Inert],
+        unknown_method: Reaction = "error",
         /// `false` is shadow mode: decide and log, let everything through.
-        enforce: bool = "true" [Inert],
+        enforce: bool = "true",
     }
 }
 

@@ -1,0 +1,85 @@
+//! `authz explain`: one decision, and why.
+
+use super::authz::{broken, report};
+use crate::authz::Source;
+use crate::cli::Output;
+use crate::exit::Status;
+use dir_core::policy::{Cause, Decision, Explanation, Rule, RuleEffect};
+use dir_core::{Principal, Timestamp};
+use serde_json::{Value, json};
+
+pub(super) fn run(
+    source: &Source,
+    subject: &Principal,
+    method: &str,
+    at: Timestamp,
+    output: Output,
+) -> anyhow::Result<Status> {
+    let policy = source.read().map_err(|e| broken(source, e))?.policy;
+    let method = if method.starts_with('/') { method.to_owned() } else { format!("/{method}") };
+    let found = policy.explain(subject, &method, at);
+    let who = subject.spiffe_id().map_or("anonymous", dir_core::SpiffeId::as_str);
+    let told = json!({
+        "subject": who,
+        "method": method,
+        "at": at.rfc3339(),
+        "decision": found.decision.effect.as_str(),
+        "cause": cause(&found.decision),
+        "rule": found.decision.rule.map(rule),
+        "nearest": found.misses.iter().map(|miss| {
+            let mut told = rule(miss.rule);
+            told["difference"] = json!(miss.difference.as_str());
+            told
+        }).collect::<Vec<_>>(),
+    });
+    report(output, &told, || human(who, &method, &found))?;
+    Ok(if found.decision.effect.goes_on() { Status::Ok } else { Status::Generic })
+}
+
+fn human(who: &str, method: &str, found: &Explanation<'_>) -> String {
+    let word = found.decision.effect.as_str();
+    let mut text = format!("{word}: {who} calling {method}\n  {}\n", cause(&found.decision));
+    if let Some(rule) = found.decision.rule {
+        text.push_str(&format!("  {}: {}\n", rule.place(), spelled(rule)));
+    }
+    for miss in &found.misses {
+        text.push_str(&format!(
+            "  nearest rule {} {}: {}\n",
+            miss.rule.place(),
+            miss.difference.as_str(),
+            spelled(miss.rule)
+        ));
+    }
+    text
+}
+
+/// Why, in words.
+pub(super) fn cause(decision: &Decision<'_>) -> &'static str {
+    match (decision.cause, decision.rule.map(|r| r.effect)) {
+        (Cause::Open, _) => "the method needs no identity",
+        (Cause::Anonymous, _) => "nobody is authenticated",
+        (Cause::Rule, Some(RuleEffect::Deny)) => "a deny rule wins over every allow rule",
+        (Cause::Rule, _) => "a rule allows it",
+        (Cause::NoRule, _) => "no rule allows it",
+        (Cause::Ended, _) => "the rules that allowed it have ended",
+        (Cause::UnknownMethod, _) => "no service of this server has the method",
+    }
+}
+
+fn spelled(rule: &Rule) -> String {
+    let who: Vec<String> = rule.subjects.iter().map(ToString::to_string).collect();
+    let effect = if rule.effect == RuleEffect::Deny { "deny" } else { "allow" };
+    let end = rule.not_after.map(|end| format!(", until {end}")).unwrap_or_default();
+    format!("{effect} {} to call {}{end}", who.join(", "), rule.methods_text)
+}
+
+fn rule(rule: &Rule) -> Value {
+    json!({
+        "id": rule.id,
+        "line": rule.line,
+        "effect": if rule.effect == RuleEffect::Deny { "deny" } else { "allow" },
+        "subjects": rule.subjects.iter().map(ToString::to_string).collect::<Vec<_>>(),
+        "methods": rule.methods_text,
+        "not_after": rule.not_after.map(Timestamp::rfc3339),
+    })
+}
