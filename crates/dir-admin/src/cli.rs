@@ -5,12 +5,14 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use dir_client::settings::Flags;
 
 const AFTER_HELP: &str = "\
-Settings are taken from flags, then from the environment, then from defaults. A run writes one summary line (or one
-JSON document) to stdout, everything else to stderr, and ends by itself: every wait is bounded.
+Settings are taken from flags, then from the environment, then from defaults.
+A run writes one summary line (or one JSON document) to stdout, everything else to stderr,
+and ends by itself: every wait is bounded.
 
 Exit codes:
-  0 done · 1 failed · 2 wrong usage · 3 server unreachable · 4 wrong configuration · 6 no SVID in time
-  7 TLS or identity mismatch · 8 not allowed · 9 rate-limited · 10 done, with warnings · 75 temporary, try again";
+  0 done · 1 failed · 2 wrong usage · 3 server unreachable · 4 wrong configuration
+  6 no SVID in time · 7 TLS or identity mismatch · 8 not allowed · 9 rate-limited
+  10 done, with warnings · 75 temporary, try again";
 
 /// Jobs of a directory, run by hand or as CronJobs
 #[derive(Debug, Parser)]

@@ -65,7 +65,8 @@ pub(crate) fn started(call: &Call) {
 
 /// `error` is asked for only when the line is written.
 pub(crate) fn finished(call: &Call, code: Code, spelled: &str, error: impl FnOnce() -> String) {
-    let ms = call.begun.elapsed().as_secs_f64() * 1000.0;
+    // Whole microseconds: three decimals are all that is printed.
+    let ms = (call.begun.elapsed().as_secs_f64() * 1e6).round() / 1000.0;
     if call.method().quiet && level(code) == Level::INFO {
         line!(Level::DEBUG, call, "finished call", grpc.code = spelled, grpc.time_ms = ms);
         return;

@@ -11,6 +11,7 @@ use crate::error::{ClientError, Kind};
 use bytes::Bytes;
 use futures::{FutureExt, Stream, StreamExt};
 use std::collections::VecDeque;
+use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 use tokio_stream::wrappers::ReceiverStream;
@@ -20,6 +21,9 @@ use tonic::Status;
 pub const WINDOW: usize = 64;
 /// Bytes in flight, once there is more than one message.
 pub const WINDOW_BYTES: usize = 16 * 1024 * 1024;
+
+/// Longest wait for the end of a stream whose every message is answered.
+const LAST_WORD: Duration = Duration::from_secs(2);
 
 /// A stream of requests and their answers. `T` travels with its message and comes back with the answer.
 pub(crate) struct Exchange<S, T> {
@@ -75,7 +79,7 @@ where
     pub(crate) async fn next(&mut self) -> Option<(T, Result<Bytes, ClientError>)> {
         loop {
             if self.over || !self.take_input().await {
-                self.open = None;
+                self.leave().await;
                 return None;
             }
             if let Err(status) = self.send().await {
@@ -101,6 +105,15 @@ where
                     }
                 }
             }
+        }
+    }
+
+    /// Half-closes and takes the server's last word: a stream that is merely dropped counts as cancelled over there.
+    async fn leave(&mut self) {
+        if let Some(mut open) = self.open.take() {
+            open.requests = None;
+            // Everything is answered: whatever this says, or that it says nothing, changes no result.
+            let _ = tokio::time::timeout(LAST_WORD, open.answers.message()).await;
         }
     }
 

@@ -95,6 +95,8 @@ impl EngineError {
     /// The cause with everything that must not reach a client, for the log.
     pub fn detail(&self) -> Option<String> {
         match self {
+            // A failure that concerns no record in particular has no CID.
+            EngineError::Store(_, cid, e) if cid.is_empty() => Some(chain(e)),
             EngineError::Store(_, cid, e) => Some(format!("{cid}: {}", chain(e))),
             EngineError::Index(_, e) => Some(chain(e)),
             EngineError::Encode(_, cid, e) => Some(format!("{cid}: {}", chain(e.as_ref()))),

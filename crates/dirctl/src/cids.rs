@@ -12,7 +12,7 @@ const STDIN_MAX: u64 = 64 * 1024 * 1024;
 #[derive(Debug, Clone, clap::Args)]
 #[group(required = true, multiple = false)]
 pub(crate) struct CidArgs {
-    /// CIDs of records (59 characters, "baeareig…")
+    /// CIDs of records (59 characters, "baearei…")
     #[arg(value_name = "CID")]
     cids: Vec<String>,
     /// Read CIDs from stdin: one a line, or one JSON array of strings

@@ -23,7 +23,8 @@ pub(crate) enum FederationCommand {
 
 const EXAMPLES: &str = "\
 Examples:
-  dir-admin federation check --server-addr api.example.org:8888 --spiffe-socket-path unix:///run/spire/agent.sock
+  dir-admin federation check --server-addr api.example.org:8888 \\
+    --spiffe-socket-path unix:///run/spire/agent.sock
   dir-admin federation check --output json --warn-root-expiry 168h";
 
 /// Ask a server, over mTLS with the own SVID, which trust bundles it holds

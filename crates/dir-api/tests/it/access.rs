@@ -95,6 +95,8 @@ async fn a_call_is_two_lines_with_the_fields_that_operators_look_for() {
     assert_eq!(finished["grpc.code"], "NotFound");
     assert_eq!(finished["grpc.error"], "failed to pull record: record not found: nothing");
     assert!(finished["grpc.time_ms"].as_f64().unwrap() >= 0.0);
+    let spelled = finished["grpc.time_ms"].to_string();
+    assert!(spelled.split_once('.').is_none_or(|(_, decimals)| decimals.len() <= 3), "{spelled}");
 }
 
 #[tokio::test]

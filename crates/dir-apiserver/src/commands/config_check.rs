@@ -33,6 +33,10 @@ fn human(loaded: &Loaded, errors: usize, warnings: usize) -> String {
         text.push_str(&format!("{word}: {problem}\n"));
     }
     let file = loaded.file.as_ref().map_or("no file".to_owned(), |f| f.display().to_string());
-    text.push_str(&format!("{file}: {errors} errors, {warnings} warnings\n"));
+    text.push_str(&format!("{file}: {}, {}\n", count(errors, "error"), count(warnings, "warning")));
     text
+}
+
+fn count(number: usize, what: &str) -> String {
+    format!("{number} {what}{}", if number == 1 { "" } else { "s" })
 }

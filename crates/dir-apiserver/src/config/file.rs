@@ -19,7 +19,10 @@ pub(super) fn read(path: &Path, keys: &[Key], layers: &mut Layers) -> Vec<Proble
         Ok(value) => value,
         // Never the excerpt that the parser offers: the line may hold a secret.
         Err(error) => {
-            let text = format!("is not YAML: {}", error.without_snippet());
+            let text = error.without_snippet().to_string();
+            // The parser's advice to whoever calls it is no advice to whoever writes the file.
+            let text = text.replace(", set DuplicateKeyPolicy in Options if acceptable", "");
+            let text = format!("is not YAML: {text}");
             return vec![Problem::error(name, text)];
         }
     };

@@ -104,6 +104,12 @@ pub fn load(inputs: &Inputs, profile: Option<Profile>) -> Loaded {
     problems.append(&mut unread);
     problems.append(&mut idle_keys(&keys, &entries, &standard));
     let mut loaded = Loaded { config, entries, problems: Vec::new(), file, home: inputs.home.clone() };
+    // What an unreadable file would have said is unknown: nothing is said to be missing because of that.
+    let unread = loaded.file.as_ref().map(|path| path.display().to_string());
+    if problems.iter().any(|problem| Some(&problem.key) == unread.as_ref()) {
+        loaded.problems = problems;
+        return loaded;
+    }
     problems.append(&mut validate::check(&loaded));
     if profile.unwrap_or(loaded.config.profile) == Profile::Production {
         problems.append(&mut production::check(&loaded, &keys));

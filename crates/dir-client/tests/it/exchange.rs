@@ -53,7 +53,7 @@ async fn many_go_over_one_stream() {
     let (answers, rest) = push(&fake, 3 * WINDOW + 1, LONG).await;
     assert_eq!((answers.len(), rest.len()), (3 * WINDOW + 1, 0));
     assert!(all_stored(&answers));
-    assert_eq!(fake.streams(), 1);
+    assert_eq!((fake.streams(), fake.half_closed()), (1, 1), "ended, not cancelled");
 }
 
 #[tokio::test]

@@ -72,6 +72,7 @@ struct Service {
     script: Script,
     seen: Seen,
     streams: Arc<Mutex<usize>>,
+    half_closed: Arc<Mutex<usize>>,
 }
 
 impl NamedService for Service {
@@ -95,7 +96,12 @@ impl tonic::server::StreamingService<Bytes> for Talk {
             *streams - 1
         };
         Box::pin(async move {
-            let messages = request.into_inner().enumerate();
+            let half_closed = Arc::clone(&service.half_closed);
+            let end = futures::stream::poll_fn(move |_cx| {
+                *half_closed.lock().unwrap() += 1;
+                Poll::Ready(None)
+            });
+            let messages = request.into_inner().chain(end).enumerate();
             let answers = messages.scan(false, move |over, (number, message)| {
                 if *over {
                     return futures::future::ready(None).boxed();
@@ -179,6 +185,7 @@ impl<IO: AsyncWrite + Unpin, H: Unpin> AsyncWrite for Conn<IO, H> {
 pub(crate) struct Fake {
     pub(crate) address: String,
     pub(crate) seen: Seen,
+    half_closed: Arc<Mutex<usize>>,
     task: JoinHandle<()>,
 }
 
@@ -212,10 +219,21 @@ impl Fake {
         I: AsyncRead + AsyncWrite + Connected + Unpin + Send + 'static,
     {
         let seen = Seen::default();
-        let service = Service { script: Arc::new(script), seen: Arc::clone(&seen), streams: Arc::default() };
+        let half_closed = Arc::default();
+        let service = Service {
+            script: Arc::new(script),
+            seen: Arc::clone(&seen),
+            streams: Arc::default(),
+            half_closed: Arc::clone(&half_closed),
+        };
         let server = server.add_service(service).serve_with_incoming(incoming);
         let task = tokio::spawn(async move { server.await.unwrap() });
-        Self { address, seen, task }
+        Self { address, seen, half_closed, task }
+    }
+
+    /// How many streams the client ended as the protocol wants it, by a half-close.
+    pub(crate) fn half_closed(&self) -> usize {
+        *self.half_closed.lock().unwrap()
     }
 
     /// How many streams were opened.

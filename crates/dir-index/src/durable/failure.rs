@@ -2,6 +2,7 @@
 
 use dir_core::index::IndexError;
 use std::io;
+use std::path::Path;
 
 /// An error of sled while doing `context`.
 pub(super) fn from_sled(context: &'static str, error: sled::Error) -> IndexError {
@@ -20,4 +21,9 @@ pub(super) fn from_io(context: &'static str, error: io::Error) -> IndexError {
         }
         _ => IndexError::Backend { context, source: error.into() },
     }
+}
+
+/// The same, naming the file or directory that it was done to.
+pub(super) fn from_io_at(context: &'static str, path: &Path, error: &io::Error) -> IndexError {
+    from_io(context, io::Error::new(error.kind(), format!("{}: {error}", path.display())))
 }

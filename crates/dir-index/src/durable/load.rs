@@ -1,6 +1,6 @@
 //! Opening: sled recovers, every row is checked, the chunks are built in parallel.
 
-use super::failure::{from_io, from_sled};
+use super::failure::{from_io, from_io_at, from_sled};
 use super::{MIN_CACHE_BYTES, SledConfig, keys, marker};
 use crate::chunk::{Chunk, MAX_TEXT_BYTES, Place};
 use crate::codec::{Summary, decode_row, decode_summary, peek_row_time};
@@ -29,7 +29,8 @@ pub(super) struct Loaded {
 
 /// Opens the tree in `config.path` and loads it. Damage of any form is [`IndexError::Damaged`].
 pub(super) fn load(config: &SledConfig) -> Result<Loaded, IndexError> {
-    std::fs::create_dir_all(&config.path).map_err(|e| from_io("creating the index directory", e))?;
+    std::fs::create_dir_all(&config.path)
+        .map_err(|e| from_io_at("creating the index directory", &config.path, &e))?;
     // sled answers some damage with a panic.
     catch_unwind(AssertUnwindSafe(|| load_unguarded(config))).unwrap_or_else(|panic| {
         let what = panic

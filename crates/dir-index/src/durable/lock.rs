@@ -1,7 +1,7 @@
 //! One process at a time: an advisory lock on a file beside the index directory. The file stays; the lock goes
 //! with the process, however it ends.
 
-use super::failure::from_io;
+use super::failure::from_io_at;
 use dir_core::index::IndexError;
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{Read, Seek, Write};
@@ -28,7 +28,7 @@ impl Lock {
         const CONTEXT: &str = "locking the index directory";
         let path = lock_path(index);
         if let Some(parent) = path.parent() {
-            std::fs::create_dir_all(parent).map_err(|e| from_io(CONTEXT, e))?;
+            std::fs::create_dir_all(parent).map_err(|e| from_io_at(CONTEXT, parent, &e))?;
         }
         let mut file = OpenOptions::new()
             .create(true)
@@ -36,7 +36,7 @@ impl Lock {
             .read(true)
             .write(true)
             .open(&path)
-            .map_err(|e| from_io(CONTEXT, e))?;
+            .map_err(|e| from_io_at(CONTEXT, &path, &e))?;
         match file.try_lock() {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => {
@@ -46,13 +46,13 @@ impl Lock {
                 let source = InUse { index: index.display().to_string(), holder: holder.trim().to_owned() };
                 return Err(IndexError::Backend { context: CONTEXT, source: source.into() });
             }
-            Err(TryLockError::Error(e)) => return Err(from_io(CONTEXT, e)),
+            Err(TryLockError::Error(e)) => return Err(from_io_at(CONTEXT, &path, &e)),
         }
         let note = format!("pid {}\n", std::process::id());
         file.set_len(0)
             .and_then(|()| file.rewind())
             .and_then(|()| file.write_all(note.as_bytes()))
-            .map_err(|e| from_io(CONTEXT, e))?;
+            .map_err(|e| from_io_at(CONTEXT, &path, &e))?;
         Ok(Self { _file: file })
     }
 }

@@ -95,6 +95,17 @@ async fn the_event_log_is_bounded() {
     assert!(kept.len() >= 300 && kept.last().unwrap().seq == 1_000);
 }
 
+#[test]
+fn a_place_that_cannot_be_used_is_named() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("file");
+    std::fs::write(&file, "x").unwrap();
+    for place in [file.clone(), file.join("below")] {
+        let text = SledIndex::open(config(&place)).err().unwrap().to_string();
+        assert!(text.contains(file.to_str().unwrap()), "{text}");
+    }
+}
+
 #[tokio::test]
 async fn a_second_process_is_refused_in_clear_words() {
     let dir = tempfile::tempdir().unwrap();

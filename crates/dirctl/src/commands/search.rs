@@ -10,9 +10,9 @@ use dir_core::query::{Filter, Query, QueryKind, Sort};
 use serde::Serialize;
 
 const EXAMPLES: &str = "\
-Different filters must all hold; of one filter given several times, one must. Values are compared without regard to
-case; * stands for any text and ? for any one character. version, created-at and schema-version also take >=, <=, >, <
-and = in front, compared as text.
+Different filters must all hold; of one filter given several times, one must.
+Values are compared without regard to case; * stands for any text and ? for any one character.
+version, created-at and schema-version also take >=, <=, >, < and = in front, compared as text.
 
 Examples:
   dirctl search --name 'weather*' --version '>=v1.2'

@@ -87,8 +87,11 @@ fn wrong_types_name_key_and_source() {
 #[test]
 fn files_that_are_none() {
     for (yaml, wanted) in [("a: [", "is not YAML"), ("- 1\n", "a map of keys belongs at the top")] {
-        assert!(errors(&loaded(yaml, &[])).iter().any(|e| e.contains(wanted)), "{yaml}");
+        let found = errors(&loaded(yaml, &[]));
+        assert!(found.len() == 1 && found[0].contains(wanted), "only what is known: {found:?}");
     }
+    let twice = errors(&loaded("store: {provider: oci}\nstore: {provider: memory}\n", &[]));
+    assert!(twice[0].contains("duplicate mapping key") && !twice[0].contains("Policy"), "{twice:?}");
     for yaml in ["", "# nothing\n", "---\n", "authn:\n"] {
         let read = loaded(yaml, &[("DIRECTORY_SERVER_LISTEN_ADDRESS", "127.0.0.1:1")]);
         assert_eq!(errors(&read), Vec::<String>::new(), "{yaml:?}");
