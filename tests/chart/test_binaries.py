@@ -45,6 +45,38 @@ def test_the_server_accepts_its_configuration(preset, tmp_path):
     assert "0 errors, 0 warnings" in said, said
 
 
+@pytest.mark.parametrize("preset", PRESETS)
+def test_the_server_accepts_its_policy(preset, tmp_path):
+    config_files(render(preset), tmp_path)
+    policy = tmp_path / "authz_policies.csv"
+    done = run("dir-apiserver", "authz", "check", str(policy), "--output", "json")
+    assert done.returncode == 0, done.stdout + done.stderr
+    told = json.loads(done.stdout)
+    assert told["rules"] == 4 and told["errors"] + told["findings"] + told["warnings"] == []
+
+
+def test_the_policy_means_what_the_chart_says(tmp_path):
+    config_files(render(("local",)), tmp_path)
+    own, partner = "spiffe://example.org/ns/a/sa/b", "spiffe://partner.example/ns/a/sa/b"
+    store = "/agntcy.dir.store.v1.StoreService"
+    cases = [(own, f"{store}/Push", "allow"), (partner, f"{store}/Pull", "allow"), (partner, f"{store}/Lookup", "allow"),
+             (partner, f"{store}/Push", "deny"),
+             (partner, "/agntcy.dir.store.v1.SyncService/RequestRegistryCredentials", "deny")]
+    table = {"policy": "authz_policies.csv",
+             "cases": [{"subject": s, "method": m, "expect": e} for s, m, e in cases]}
+    (tmp_path / "cases.yaml").write_text(yaml.safe_dump(table))
+    done = run("dir-apiserver", "authz", "test", str(tmp_path / "cases.yaml"))
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_the_server_refuses_a_broken_policy(tmp_path):
+    lines = ["p,example.org,*", "p,b.example,/agntcy.dir.store.v1.StoreService/Pul"]
+    config_files(render((), {"authz.policies": lines}), tmp_path)
+    done = run("dir-apiserver", "authz", "check", str(tmp_path / "authz_policies.csv"))
+    assert done.returncode == 4, done.stdout
+    assert "did you mean /agntcy.dir.store.v1.StoreService/Pull?" in done.stdout
+
+
 def test_the_server_refuses_a_broken_configuration(tmp_path):
     docs = render(("production",))
     path = config_files(docs, tmp_path)
