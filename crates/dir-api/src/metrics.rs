@@ -137,6 +137,7 @@ impl Collector for EngineCollector {
         set("search_result_skipped", &stats.search_skipped);
         set("index_repair_queued", &stats.repairs);
         set("rebuild_record_skipped", &stats.rebuild_skipped);
+        set("event_dropped", &stats.events_dropped);
         self.events.collect()
     }
 }

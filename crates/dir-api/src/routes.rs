@@ -2,7 +2,7 @@
 
 use crate::body::RequestBody;
 use crate::conn::Shared;
-use crate::services::{admin, health, listing, naming, search, store};
+use crate::services::{admin, events, health, listing, naming, search, store};
 use crate::status;
 use http::{HeaderValue, Request, Response};
 use tonic::body::Body;
@@ -17,6 +17,7 @@ pub(crate) enum Route {
     SearchCids,
     SearchRecords,
     CountRecords,
+    Listen,
     ListFilterValues,
     ListRecordSummaries,
     Resolve,
@@ -45,6 +46,7 @@ impl Route {
             "/agntcy.dir.search.v1.SearchService/SearchCIDs" => Route::SearchCids,
             "/agntcy.dir.search.v1.SearchService/SearchRecords" => Route::SearchRecords,
             "/agntcy.dir.search.v1.SearchService/CountRecords" => Route::CountRecords,
+            "/agntcy.dir.events.v1.EventService/Listen" => Route::Listen,
             "/agntcy.dir.search.v1.SearchService/ListFilterValues" => Route::ListFilterValues,
             "/agntcy.dir.search.v1.SearchService/ListRecordSummaries" => Route::ListRecordSummaries,
             "/agntcy.dir.naming.v1.NamingService/Resolve"
@@ -79,6 +81,7 @@ pub(crate) async fn handle(
         Route::SearchCids => search::cids(app, request_id, request).await,
         Route::SearchRecords => search::records(app, request_id, request).await,
         Route::CountRecords => search::count(app, request_id, request).await,
+        Route::Listen => events::listen(app, conn.stopping.clone(), request).await,
         Route::ListFilterValues => listing::values(app, request_id, request).await,
         Route::ListRecordSummaries => listing::summaries(app, request_id, request).await,
         Route::Resolve => naming::resolve(app, request_id, request).await,

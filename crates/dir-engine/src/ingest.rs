@@ -76,7 +76,7 @@ impl Engine {
         let at = if self.0.deps.index.contains(&cid) { now } else { self.put(&record, &facts, now).await? };
         let change = Change::Put { cid, facts: facts.clone(), at, event: Some(EventKind::RecordPushed) };
         let seq = self.apply_or_queue(change).await?.and_then(|applied| applied.seq);
-        if self.0.events.wanted() {
+        if self.0.events.wanted(EventKind::RecordPushed) {
             let labels = self.0.deps.rules.labels(&facts).into();
             self.0.events.emit(Notice { seq, at: now, kind: EventKind::RecordPushed, cid, labels });
         }

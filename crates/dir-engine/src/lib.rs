@@ -18,7 +18,7 @@ mod stats;
 mod stripes;
 
 pub use error::{EngineError, Op};
-pub use events::{Events, Listener, Notice};
+pub use events::{EventFilter, EventLogging, Events, Listener, Notice, Told};
 pub use ingest::Prepared;
 pub use journal::{FileJournal, Journaled, MemoryJournal, RebuildJournal};
 pub use listing::{Emptiness, LISTED, SUMMARIES_DEFAULT, SUMMARIES_MAX, Summaries};
@@ -72,6 +72,8 @@ pub struct EngineConfig {
     pub search_reads: usize,
     /// Events kept for a slow listener.
     pub event_buffer: usize,
+    /// What of events goes to the log.
+    pub event_logging: EventLogging,
     /// Records that a rebuild reads at the same time.
     pub rebuild_reads: usize,
     /// First pause of a rebuild whose store does not answer; doubles up to a minute.
@@ -91,6 +93,7 @@ impl Default for EngineConfig {
             page_size: 256,
             search_reads: 16,
             event_buffer: 1024,
+            event_logging: EventLogging::default(),
             rebuild_reads: 16,
             rebuild_pause: Duration::from_secs(1),
             repair_queue: 1024,
@@ -118,11 +121,12 @@ impl Engine {
     /// An engine over `deps`. It starts nothing: a rebuild is run by whoever composes the process.
     pub fn new(deps: Deps, config: EngineConfig) -> Self {
         let incomplete = config.index_set_aside || deps.index.is_empty();
+        let stats = Stats::default();
         Self(Arc::new(Inner {
             cache: WireCache::new(config.cache_bytes),
             stripes: Stripes::default(),
-            events: Events::new(config.event_buffer),
-            stats: Stats::default(),
+            events: Events::new(config.event_buffer, config.event_logging, stats.events_dropped.clone()),
+            stats,
             rebuild: rebuild::Progress::new(incomplete),
             commits: TaskTracker::new(),
             repairs: tokio::sync::Semaphore::new(config.repair_queue),

@@ -36,7 +36,7 @@ impl Engine {
 
     /// A record as the message that is sent, from memory, when it is there. The client asked for it.
     pub fn pull_cached(&self, cid: &Cid) -> Option<Bytes> {
-        if self.0.events.wanted() {
+        if self.0.events.wanted(EventKind::RecordPulled) {
             // Somebody wants to hear of it, labels included: take the long way.
             return None;
         }
@@ -55,7 +55,7 @@ impl Engine {
         E: Error + Send + Sync + 'static,
     {
         let message = self.read(Op::Pull, cid, encode).await?;
-        if self.0.events.wanted() {
+        if self.0.events.wanted(EventKind::RecordPulled) {
             self.emit_pulled(*cid).await;
         }
         Ok(message)

@@ -1,5 +1,6 @@
 //! Counters that others export. Plain atomics: nothing on a call path takes a lock for them.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 /// A counter that only rises.
@@ -10,6 +11,10 @@ impl Counter {
     /// The count.
     pub fn get(&self) -> u64 {
         self.0.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn add(&self, n: u64) {
+        self.0.fetch_add(n, Ordering::Relaxed);
     }
 
     pub(crate) fn inc(&self) {
@@ -32,4 +37,6 @@ pub struct Stats {
     pub repairs: Counter,
     /// Records that a rebuild could not take.
     pub rebuild_skipped: Counter,
+    /// Events that passed a slow listener by, whether or not it wanted them.
+    pub events_dropped: Arc<Counter>,
 }

@@ -1,6 +1,7 @@
 //! The services. Handlers work on message bytes; each says how its own are read and written.
 
 pub(crate) mod admin;
+pub(crate) mod events;
 pub(crate) mod health;
 pub(crate) mod listing;
 pub(crate) mod naming;

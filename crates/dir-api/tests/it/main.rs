@@ -5,6 +5,7 @@
 
 mod access;
 mod authz;
+mod events;
 mod frames;
 mod life;
 mod listing;

@@ -9,7 +9,7 @@ use crate::exit::{Failure, Status};
 use dir_api::{App, AppConfig, AppDeps};
 use dir_core::identity::IdentityStatus;
 use dir_core::rules::RecordRules;
-use dir_engine::{Deps, Engine, EngineConfig};
+use dir_engine::{Deps, Engine, EngineConfig, EventLogging};
 use dir_oasf::{Mode, Settings};
 use dir_runtime::Health;
 use std::sync::Arc;
@@ -38,6 +38,10 @@ pub(super) fn wire(base: &Base, opened: Opened) -> anyhow::Result<Wired> {
             exclusive_store: !opened.shared_store,
             index_set_aside: opened.set_aside,
             event_buffer: config.events.subscriber_buffer_size,
+            event_logging: EventLogging {
+                slow: config.events.log_slow_consumers,
+                every: config.events.log_published_events,
+            },
             ..EngineConfig::default()
         },
     );

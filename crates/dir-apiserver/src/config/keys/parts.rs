@@ -49,9 +49,9 @@ section! {
         /// Events that may wait for one listener.
         subscriber_buffer_size: usize = "100",
         /// Log listeners that fall behind.
-        log_slow_consumers: bool = "true" [Inert],
+        log_slow_consumers: bool = "true",
         /// Log every event.
-        log_published_events: bool = "false" [Inert],
+        log_published_events: bool = "false",
     }
 }
 
