@@ -3,6 +3,7 @@
 use crate::authz::Authorization;
 use crate::methods::Methods;
 use crate::metrics::Metrics;
+use crate::rate::{Limiter, NoSuchMethod, RateConfig};
 use crate::services::reflection::{self, Reflection};
 use dir_core::Clock;
 use dir_core::identity::IdentityStatus;
@@ -22,6 +23,8 @@ pub struct AppConfig {
     pub max_send_msg_size: usize,
     /// Records of one stream that are worked on at the same time.
     pub stream_in_flight: usize,
+    /// Rate limits (`ratelimit.*`); `None` limits nothing.
+    pub rates: Option<RateConfig>,
 }
 
 impl Default for AppConfig {
@@ -31,6 +34,7 @@ impl Default for AppConfig {
             max_recv_msg_size: 4_194_304,
             max_send_msg_size: 4_194_304,
             stream_in_flight: 16,
+            rates: None,
         }
     }
 }
@@ -60,6 +64,9 @@ pub enum AppError {
     /// The descriptors of the API are damaged.
     #[error("reflection: {0}")]
     Reflection(#[from] tonic_reflection::server::Error),
+    /// A rate limit names a method that does not exist.
+    #[error(transparent)]
+    Rates(#[from] NoSuchMethod),
 }
 
 /// The services behind one layer stack. Cloning shares them.
@@ -75,6 +82,7 @@ pub(crate) struct Inner {
     pub(crate) config: AppConfig,
     pub(crate) metrics: Metrics,
     pub(crate) methods: Methods,
+    pub(crate) limiter: Option<Limiter>,
     pub(crate) reflection: Reflection,
     /// Makes request ids of this process differ from those of others.
     pub(crate) instance: String,
@@ -85,6 +93,7 @@ impl App {
     pub fn new(deps: AppDeps<'_>, config: AppConfig) -> Result<Self, AppError> {
         let metrics = Metrics::register(deps.registry, &deps.engine)?;
         let methods = Methods::new(&metrics);
+        let limiter = config.rates.as_ref().map(|rates| Limiter::new(rates, deps.registry)).transpose()?;
         let (instance, ..) = uuid::Uuid::new_v4().as_fields();
         Ok(Self(Arc::new(Inner {
             engine: deps.engine,
@@ -95,6 +104,7 @@ impl App {
             config,
             metrics,
             methods,
+            limiter,
             reflection: reflection::build()?,
             instance: format!("{instance:08x}"),
         })))

@@ -50,7 +50,12 @@ pub(crate) async fn serve(
     let mut guard = Guard::new(conn.clone(), call.method);
     let mut admitted = still_trusted(&conn, call.at);
 
-    // 6. Limits per connection, per node and per principal; 7. audit: each a `Status` here.
+    // 6. Rate limits: of everybody, of the principal, of the principal on this method.
+    if let (Ok(()), Some(limiter)) = (&admitted, &conn.app().limiter) {
+        admitted = limiter.admit(&conn.peer.principal, call.method, parts.uri.path(), call.begun);
+    }
+
+    // 7. Audit: a `Status` here.
 
     // 8. Authorization, by the policy in force.
     if let (Ok(()), Some(authorization)) = (&admitted, &conn.app().authorization) {

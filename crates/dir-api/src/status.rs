@@ -1,10 +1,13 @@
 //! Every status that leaves the server is made here.
 
+use crate::rate::Wait;
+use crate::retry;
 use dir_core::{Class, Classified};
 use dir_engine::EngineError;
 use dir_proto::convert::ConvertError;
 use dir_proto::wire::WireError;
 use http::{HeaderMap, HeaderValue};
+use tonic::metadata::{MetadataMap, MetadataValue};
 use tonic::{Code, Status};
 
 /// Header and trailer with the outcome of a call.
@@ -76,6 +79,22 @@ pub(crate) fn send_too_large(what: &str, size: usize, limit: usize) -> Status {
     Status::internal(format!(
         "failed to send {what}: rpc error: code = ResourceExhausted desc = trying to send message larger than max ({size} vs. {limit})"
     ))
+}
+
+/// A call for which a bucket has no token. When it may come again is said twice: as `google.rpc.RetryInfo` in the
+/// details and in milliseconds as `retry-after-ms`; a bucket that never has one says nothing.
+pub(crate) fn rate_limited(path: &str, wait: Wait) -> Status {
+    let text = format!(
+        "{path} is rejected by grpc_ratelimit middleware, please retry later. \
+         rpc error: code = ResourceExhausted desc = rate limit exceeded"
+    );
+    let Wait::For(wait) = wait else { return Status::resource_exhausted(text) };
+    // Rounded up: who waits this long finds a token.
+    let ms = wait.as_nanos().div_ceil(1_000_000);
+    let details = retry::details(&text, u64::try_from(ms).unwrap_or(u64::MAX));
+    let mut metadata = MetadataMap::new();
+    metadata.insert("retry-after-ms", MetadataValue::from(u64::try_from(ms).unwrap_or(u64::MAX)));
+    Status::with_details_and_metadata(Code::ResourceExhausted, text, details, metadata)
 }
 
 /// A panic, or a task that vanished.

@@ -13,6 +13,7 @@ mod naming;
 mod node;
 mod protocol;
 mod push;
+mod rate;
 mod search;
 mod services;
 mod store;

@@ -7,6 +7,7 @@
 mod drain;
 mod health;
 mod identity;
+mod limits;
 mod listen;
 mod load;
 mod open;

@@ -2,7 +2,7 @@
 
 use super::load::Base;
 use super::open::Opened;
-use super::{policy, tasks};
+use super::{limits, policy, tasks};
 use crate::about;
 use crate::config::keys::{Config, RulesMode};
 use crate::exit::{Failure, Status};
@@ -59,6 +59,7 @@ pub(super) fn wire(base: &Base, opened: Opened) -> anyhow::Result<Wired> {
             version: about::VERSION.to_owned(),
             max_recv_msg_size: config.connection.max_recv_msg_size,
             max_send_msg_size: config.connection.max_send_msg_size,
+            rates: limits::rates(&config.ratelimit),
             ..AppConfig::default()
         },
     )?;

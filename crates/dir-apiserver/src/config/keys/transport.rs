@@ -112,19 +112,19 @@ section! {
     /// Calls a second, checked when a call or stream opens.
     RateLimit {
         /// Whether any of it holds.
-        enabled: bool = "false" [Absent],
+        enabled: bool = "false",
         /// Calls a second of everybody together; 0 is no limit.
-        global_rps: Rate = "0" [Inert],
+        global_rps: Rate = "0",
         /// Calls at once of everybody together.
-        global_burst: u32 = "0" [Inert],
+        global_burst: u32 = "0",
         /// Calls a second of one SPIFFE ID; 0 is no limit.
-        per_client_rps: Rate = "0" [Inert],
+        per_client_rps: Rate = "0",
         /// Calls at once of one SPIFFE ID.
-        per_client_burst: u32 = "0" [Inert],
+        per_client_burst: u32 = "0",
         /// Authentication failures a minute.
         auth_rpm: u32 = "60" [Inert],
         /// By full method name, such as `/agntcy.dir.store.v1.StoreService/Push`: `{rps, burst}`.
-        method_limits: Named<MethodLimit> = "" [FileOnly, Inert],
+        method_limits: Named<MethodLimit> = "" [FileOnly],
     }
 }
 
