@@ -18,7 +18,7 @@ const UNITS: [(&str, u64); 7] = [
 const MAX_NANOS: u128 = i64::MAX as u128;
 
 /// Parses a duration; negative values are refused.
-pub(super) fn parse(text: &str) -> Result<Duration, String> {
+pub fn parse(text: &str) -> Result<Duration, String> {
     let wrong = || format!("{text:?} is not a duration such as 30s, 5m or 1h30m");
     if text == "0" {
         return Ok(Duration::ZERO);

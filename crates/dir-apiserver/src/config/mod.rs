@@ -7,6 +7,7 @@ pub mod keys;
 pub mod layers;
 pub mod leaf;
 mod listen;
+mod partners;
 mod production;
 pub mod reference;
 mod secret;
@@ -22,7 +23,7 @@ use leaf::Raw;
 use section::{Key, Section};
 use std::path::{Path, PathBuf};
 
-pub use duration::format as format_duration;
+pub use duration::{format as format_duration, parse as parse_duration};
 pub use listen::Listen;
 pub use production::public_name_problem;
 pub use secret::{HIDDEN, Secret};

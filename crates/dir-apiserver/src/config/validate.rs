@@ -1,10 +1,9 @@
 //! Judgement over values that are well formed: what contradicts itself, what this build refuses.
 
-use super::keys::{AuditOutput, Config, DatabaseType, FederatedDomain, RulesMode, StoreProvider};
+use super::keys::{AuditOutput, Config, DatabaseType, RulesMode, StoreProvider};
 use super::layers::{Problem, Source};
 use super::{Loaded, given};
 use dir_core::{SpiffeId, TrustDomain};
-use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -21,7 +20,7 @@ pub(super) fn check(loaded: &Loaded) -> Vec<Problem> {
     connection(loaded, &mut found);
     rates(config, &mut found);
     data(loaded, &mut found);
-    federation(config, &mut found);
+    super::partners::check(config, &mut found);
     found
 }
 
@@ -245,40 +244,5 @@ fn data(loaded: &Loaded, found: &mut Vec<Problem>) {
             "oasf_api_validation.schema_url",
             format!("{url:?} is no http or https URL"),
         ));
-    }
-}
-
-fn federation(config: &Config, found: &mut Vec<Problem>) {
-    let mut seen = BTreeSet::new();
-    for domain in &config.federation.trust_domains.0 {
-        if let Some(text) = domain_problem(domain, &config.authn.trust_domain) {
-            found.push(Problem::error("federation.trust_domains", format!("{}: {text}", domain.name)));
-        }
-        if !seen.insert(domain.name.to_ascii_lowercase()) {
-            found.push(Problem::error("federation.trust_domains", format!("{}: named twice", domain.name)));
-        }
-    }
-}
-
-fn domain_problem(domain: &FederatedDomain, own: &str) -> Option<String> {
-    if let Err(error) = domain.name.parse::<TrustDomain>() {
-        return Some(error.to_string());
-    }
-    if domain.name.eq_ignore_ascii_case(own) {
-        return Some("is our own trust domain".to_owned());
-    }
-    if !domain.url.is_empty() {
-        let host = domain.url.strip_prefix("https://").and_then(|rest| rest.split('/').next());
-        match host {
-            None => return Some("url must begin with https://".to_owned()),
-            Some(host) if host.contains('@') => return Some("url must not carry a user".to_owned()),
-            Some(_) => {}
-        }
-    }
-    match domain.profile.as_str() {
-        "" | "https_web" => None,
-        "https_spiffe" if domain.endpoint_spiffe_id.parse::<SpiffeId>().is_ok() => None,
-        "https_spiffe" => Some("profile https_spiffe needs endpoint_spiffe_id".to_owned()),
-        other => Some(format!("profile {other:?} is none of https_web, https_spiffe")),
     }
 }

@@ -22,6 +22,7 @@ pub(super) async fn close(base: Base, wired: Wired) {
     if let Some(Err(error)) = drain.step("store", STEP_LIMIT, opened.store.close()).await {
         tracing::error!(%error, "store not closed cleanly; it is checked at the next start");
     }
+    drop(opened.federation);
     // Only now: until here peers could still prove who they are.
     if let Some(held) = opened.held {
         drop(held.identity);

@@ -5,6 +5,7 @@
 //! it is told to stop, `drain` ends everything in order.
 
 mod drain;
+mod federation;
 mod health;
 mod identity;
 mod limits;

@@ -1,5 +1,6 @@
 //! Opening what the node works with: identity first, then store and index.
 
+use super::federation;
 use super::identity::{self, Held};
 use super::load::Base;
 use super::registry;
@@ -21,6 +22,8 @@ use std::sync::Arc;
 /// Everything that is open.
 pub(super) struct Opened {
     pub(super) held: Option<Held>,
+    /// Ends when dropped.
+    pub(super) federation: Option<federation::Running>,
     pub(super) store: Arc<dyn RecordStore>,
     /// Whether other processes may write to the same store.
     pub(super) shared_store: bool,
@@ -34,6 +37,7 @@ pub(super) struct Opened {
 /// Opens identity, store and index.
 pub(super) async fn open(base: &Base) -> anyhow::Result<Opened> {
     let held = identity::obtain(base).await?;
+    let federation = federation::start(base, held.as_ref()).await?;
     let (store, shared_store) = store(base).await?;
     base.latches.index.starting("loading");
     let (index, set_aside) = index(base).await?;
@@ -42,7 +46,7 @@ pub(super) async fn open(base: &Base) -> anyhow::Result<Opened> {
         // A mark of an earlier rebuild counts on rows that are not there any more.
         journal.note(None).with_context(|| format!("state_dir {}", base.state_dir.display()))?;
     }
-    Ok(Opened { held, store, shared_store, index, set_aside, journal })
+    Ok(Opened { held, federation, store, shared_store, index, set_aside, journal })
 }
 
 pub(super) fn refusal(error: &StoreError) -> Failure {

@@ -9,6 +9,7 @@ mod client;
 mod commands;
 mod crash;
 mod damage;
+mod federation;
 mod node;
 mod secrets;
 mod start;

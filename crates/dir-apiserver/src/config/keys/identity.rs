@@ -1,6 +1,7 @@
 //! Who may connect and who may call what.
 
 use crate::config::leaf::{Items, choice};
+use crate::config::listen::Listen;
 use crate::config::section::section;
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
@@ -131,10 +132,10 @@ pub struct FederatedDomain {
     /// SPIFFE ID of the publisher, for `https_spiffe`.
     #[serde(default)]
     pub endpoint_spiffe_id: String,
-    /// First bundle, from a file.
+    /// First bundle, from a file: a SPIFFE bundle document, or roots in PEM.
     #[serde(default)]
     pub bootstrap_file: String,
-    /// Roots for `https_web`.
+    /// Roots for `https_web`; empty: those of the machine.
     #[serde(default)]
     pub ca_file: String,
     /// Shortest refresh interval.
@@ -143,15 +144,31 @@ pub struct FederatedDomain {
     /// Longest refresh interval.
     #[serde(default)]
     pub refresh_max: String,
-    /// A bundle older than this is distrusted.
+    /// A bundle that could not be confirmed for so long is distrusted.
     #[serde(default)]
     pub max_stale: String,
 }
 
 section! {
-    /// Partner trust domains, beside those that the Workload API delivers.
+    /// Partner trust domains, beside those that the Workload API delivers, and our own bundle for them.
     Federation {
-        /// `{name, url, profile, endpoint_spiffe_id, bootstrap_file, ca_file, refresh_min, refresh_max, max_stale}` each.
-        trust_domains: Items<FederatedDomain> = "" [FileOnly, Absent],
+        /// `{name, url, profile, endpoint_spiffe_id, bootstrap_file, ca_file, refresh_min, refresh_max, max_stale}` each. `profile` is `https_web` (default) or `https_spiffe`; `max_stale` is `168h` unless given. A bundle of the Workload API goes before one that is fetched.
+        trust_domains: Items<FederatedDomain> = "" [FileOnly],
+        /// Whether bundles may be fetched from link-local and metadata addresses.
+        allow_link_local: bool = "false",
+        /// Our own bundle, for partners to fetch.
+        bundle_endpoint: BundleEndpoint,
+    }
+}
+
+section! {
+    /// Our own bundle, for partners to fetch (`https_spiffe`: the endpoint shows the SVID of this node).
+    BundleEndpoint {
+        /// Publish it.
+        enabled: bool = "false",
+        /// Where to.
+        listen_address: Listen = "0.0.0.0:8443",
+        /// How often partners are asked to look.
+        refresh_hint: Duration = "5m",
     }
 }

@@ -14,7 +14,8 @@ pub use data::{
     Database, DatabaseType, LayoutChoice, Oci, RulesMode, SchemaValidation, Store, StoreProvider, Sync,
 };
 pub use identity::{
-    Authn, Authz, DevIdentity, FederatedDomain, Federation, MethodMatching, Reaction, TlsVersion,
+    Authn, Authz, BundleEndpoint, DevIdentity, FederatedDomain, Federation, MethodMatching, Reaction,
+    TlsVersion,
 };
 pub use parts::{Audit, AuditOutput, Catalog, Events, Extractor, Naming, OnFull, Publication, Routing};
 pub use transport::{

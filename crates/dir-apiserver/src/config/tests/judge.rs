@@ -104,11 +104,27 @@ fn federation_rules() {
         ("{name: a.x, profile: https_spiffe}", "endpoint_spiffe_id"),
         ("{name: a.x, profile: ftp}", "none of https_web"),
         ("{name: 'a x'}", "trust domain has"),
+        ("{name: a.x}", "needs a url"),
+        ("{name: a.x, bootstrap_file: /b, max_stale: 7d}", "max_stale: "),
+        ("{name: a.x, bootstrap_file: /b, max_stale: 0s}", "longer than 0"),
+        ("{name: a.x, bootstrap_file: /b, refresh_min: 2m, refresh_max: 1m}", "longer than refresh_max"),
         ("{nam: a.x}", "unknown field"),
     ] {
         let found = of(item);
         assert!(found.iter().any(|e| e.contains(wanted)), "{item}: {found:?}");
     }
+    for item in [
+        "{name: a.x, bootstrap_file: /b}",
+        "{name: a.x, url: 'https://a/', ca_file: /c, refresh_min: 1m, refresh_max: 1h, max_stale: 24h}",
+        "{name: a.x, url: 'https://a/', profile: https_spiffe, endpoint_spiffe_id: 'spiffe://a.x/s'}",
+    ] {
+        assert_eq!(of(item), Vec::<String>::new(), "{item}");
+    }
+    let hint = |hint: &str| {
+        refused(&format!("federation: {{bundle_endpoint: {{enabled: true, refresh_hint: {hint}}}}}\n"))
+    };
+    assert!(hint("29s").iter().any(|e| e.contains("at least 30s")));
+    assert_eq!(hint("30s"), Vec::<String>::new());
 }
 
 #[test]

@@ -14,7 +14,7 @@ fn other(key: &Key) -> (String, Value) {
         "address" => "127.0.0.1:7777".to_owned(),
         "list of objects" => {
             let item = if key.path.starts_with("federation") {
-                json!({"name": "p.x"})
+                json!({"name": "p.x", "bootstrap_file": "/b"})
             } else {
                 json!({"peer": "p"})
             };
