@@ -255,6 +255,15 @@ def test_what_the_chart_fills_in():
     assert "bootstrap_peers" not in config["routing"]
 
 
+def test_clients_behind_one_address_are_not_capped_as_one():
+    """Passthrough and node ports hide the clients' addresses: a cap per address would be a cap on everybody."""
+    for presets in (("production",), ("local",)):
+        assert config_of(render(presets))["limits"]["connections"]["per_ip"] == 0
+    assert config_of(render(("production",), {"config.limits.connections.per_ip": 7}))["limits"]["connections"] == {"per_ip": 7}
+    assert "limits" not in config_of(render(("production",), {"config.listen.proxy_protocol": "required"}))
+    assert "limits" not in config_of(render((), {"ingress.enabled": False, "service.type": "ClusterIP"}))
+
+
 def test_what_is_given_wins():
     config = config_of(render((), {"config.store.oci.registry_address": "registry.example.net", "config.authn.socket_path": "unix:///x",
                                    "zot.enabled": False, "config.connection.max_recv_msg_size": 4194304}))

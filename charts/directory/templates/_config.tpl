@@ -13,6 +13,10 @@
 {{- if .Values.zot.enabled -}}
 {{- $_ := set $known "store" (dict "oci" (dict "registry_address" (printf "%s.%s.svc:5000" (include "directory.zotName" .) .Release.Namespace))) -}}
 {{- end -}}
+{{- /* Behind a proxy that passes TLS through, or a node's address translation, all clients have one address. */ -}}
+{{- if and (or .Values.ingress.enabled (ne .Values.service.type "ClusterIP")) (has (dig "listen" "proxy_protocol" "off" .Values.config) (list "" "off")) -}}
+{{- $_ := set $known "limits" (dict "connections" (dict "per_ip" 0)) -}}
+{{- end -}}
 {{- $config := mergeOverwrite $known (deepCopy .Values.config) -}}
 {{- if not (get (get $config "authn") "public_hostnames") -}}
 {{- with include "directory.apiHosts" . | fromJsonArray -}}
