@@ -17,17 +17,19 @@ pub struct Spire {
     pub agent: Proc,
     dir: PathBuf,
     domain: String,
+    /// Port of the server's bundle endpoint (`https_spiffe`).
+    pub bundle_port: u16,
 }
 
 impl Spire {
     /// Starts a server and an agent for `domain`; everything is kept in `dir` (keep its path short).
     pub fn start(dir: &Path, domain: &str) -> anyhow::Result<Self> {
         let (spire_server, spire_agent) = (tool("spire-server", HINT)?, tool("spire-agent", HINT)?);
-        let port = free_port()?;
+        let (port, bundle_port) = (free_port()?, free_port()?);
         for sub in ["server", "agent"] {
             std::fs::create_dir_all(dir.join(sub))?;
         }
-        std::fs::write(dir.join("server.hcl"), server_hcl(dir, domain, port))?;
+        std::fs::write(dir.join("server.hcl"), server_hcl(dir, domain, port, bundle_port))?;
         std::fs::write(dir.join("agent.hcl"), agent_hcl(dir, domain, port))?;
 
         let mut command = Command::new(&spire_server);
@@ -52,12 +54,19 @@ impl Spire {
         let mut agent = Proc::start("spire-agent", dir, &mut command)?;
         let agent_socket = dir.join("agent.sock");
         agent.wait_for("healthy", |_| healthy(&spire_agent, &agent_socket))?;
-        Ok(Self { server, agent, dir: dir.to_owned(), domain: domain.to_owned() })
+        Ok(Self { server, agent, dir: dir.to_owned(), domain: domain.to_owned(), bundle_port })
     }
 
     /// The Workload API as clients write it.
     pub fn socket(&self) -> String {
         format!("unix://{}/agent.sock", self.dir.display())
+    }
+
+    /// Runs a command of the server, such as `["bundle", "show"]`, and answers its output.
+    pub fn server_command(&self, args: &[&str]) -> anyhow::Result<String> {
+        let mut command = Command::new(tool("spire-server", HINT)?);
+        command.args(args).arg("-socketPath").arg(self.dir.join("server.sock"));
+        run(&mut command)?.good()
     }
 
     /// Registers `path` of this trust domain for every workload of our uid.
@@ -83,7 +92,7 @@ fn uid() -> anyhow::Result<String> {
     Ok(run(Command::new("id").arg("-u"))?.good()?.trim().to_owned())
 }
 
-fn server_hcl(dir: &Path, domain: &str, port: u16) -> String {
+fn server_hcl(dir: &Path, domain: &str, port: u16, bundle_port: u16) -> String {
     let dir = dir.display();
     format!(
         r#"server {{
@@ -95,6 +104,14 @@ fn server_hcl(dir: &Path, domain: &str, port: u16) -> String {
   ca_ttl = "24h"
   default_x509_svid_ttl = "1h"
   agent_ttl = "24h"
+  federation {{
+    bundle_endpoint {{
+      address = "127.0.0.1"
+      port = {bundle_port}
+      refresh_hint = "1m"
+      profile "https_spiffe" {{}}
+    }}
+  }}
   experimental {{ cache_reload_interval = "1s" }}
 }}
 plugins {{
