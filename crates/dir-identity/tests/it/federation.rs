@@ -57,6 +57,16 @@ impl Pair {
         until("B has moved to its new CA", || self.b.identity.snapshot().leaf().serial != before).await;
     }
 
+    /// The endpoint takes up a change a moment after the identity.
+    async fn a_fetches_until(&self, so: impl Fn() -> bool) {
+        soon("fetched", async {
+            while !so() {
+                refresh(&self.a_federation, B).await.unwrap();
+            }
+        })
+        .await;
+    }
+
     async fn retire_b(&self) {
         assert!(self.b.api.retire_cas(B));
         until("B's old CA is gone", || self.b.identity.snapshot().bundles().get(&b()).unwrap().len() == 1)
@@ -111,18 +121,14 @@ async fn d0_a_new_ca_of_the_partner_is_followed() {
     assert!(pair.b.api.rotate_ca(B));
     until("B publishes both", || pair.b.identity.snapshot().bundles().get(&b()).unwrap().len() == 2).await;
     let held = || pair.a.identity.snapshot().bundles().get(&b()).unwrap().len();
-    while held() < 2 {
-        refresh(&pair.a_federation, B).await.unwrap();
-    }
+    pair.a_fetches_until(|| held() == 2).await;
     let before = pair.b.identity.snapshot().leaf().serial.clone();
     pair.b.api.rotate();
     until("B signs with the new CA", || pair.b.identity.snapshot().leaf().serial != before).await;
     ping(&mut dial(&caller(&pair.b, A), &at_a).await).await.unwrap();
     ping(&mut old).await.unwrap();
     pair.retire_b().await;
-    while held() > 1 {
-        refresh(&pair.a_federation, B).await.unwrap();
-    }
+    pair.a_fetches_until(|| held() == 1).await;
     let mut heard = [0; 7];
     soon("what the old CA signed is revoked", old.read_exact(&mut heard)).await.unwrap();
     assert_eq!(&heard, b"revoked");
