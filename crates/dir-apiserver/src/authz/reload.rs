@@ -63,6 +63,18 @@ pub(crate) struct Reloader {
     seen: Arc<Mutex<Seen>>,
 }
 
+impl Source {
+    /// The text and its policy; `None` when the text is the known one.
+    fn changed(&self, known: Option<&str>) -> Result<Option<(String, Loaded)>, ReadError> {
+        let text = self.text()?;
+        if known == Some(&text) {
+            return Ok(None);
+        }
+        let loaded = self.parse(&text)?;
+        Ok(Some((text, loaded)))
+    }
+}
+
 impl Reloader {
     /// Reads the file for the first time and puts its policy in force.
     pub(crate) fn start(
@@ -115,20 +127,21 @@ impl Reloader {
             }
         }
         seen.stamp = stamp;
-        match self.source.text() {
-            Ok(text) if text == seen.text && !seen.broken => {
-                if asked {
-                    tracing::info!(policy = %self.source.path.display(), "policy unchanged");
-                }
+        // Reading and compiling take milliseconds: not on a thread that serves calls.
+        let source = self.source.clone();
+        let known = (!seen.broken).then(|| seen.text.clone());
+        let taken = tokio::task::spawn_blocking(move || source.changed(known.as_deref())).await;
+        match taken {
+            Ok(Ok(Some((text, loaded)))) => {
+                *seen = Seen { stamp, text, broken: false };
+                self.put(loaded, "policy reloaded");
             }
-            Ok(text) => match self.source.parse(&text) {
-                Ok(loaded) => {
-                    *seen = Seen { stamp, text, broken: false };
-                    self.put(loaded, "policy reloaded");
-                }
-                Err(error) => seen.broken = self.refuse(&error),
-            },
-            Err(error) => seen.broken = self.refuse(&error),
+            Ok(Ok(None)) if asked => {
+                tracing::info!(policy = %self.source.path.display(), "policy unchanged");
+            }
+            Ok(Ok(None)) => {}
+            Ok(Err(error)) => seen.broken = self.refuse(&error),
+            Err(error) => seen.broken = self.refuse(&ReadError::Io(std::io::Error::other(error))),
         }
     }
 

@@ -230,7 +230,7 @@ pub(crate) fn distance(a: &str, b: &str) -> usize {
 }
 
 /// A set of methods of one catalogue.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default)]
 pub struct MethodSet(Vec<u64>);
 
 impl MethodSet {
@@ -258,17 +258,20 @@ impl MethodSet {
     }
 
     pub(crate) fn extend(&mut self, other: &MethodSet) {
-        other.iter().for_each(|m| self.insert(m));
+        if self.0.len() < other.0.len() {
+            self.0.resize(other.0.len(), 0);
+        }
+        self.0.iter_mut().zip(&other.0).for_each(|(ours, theirs)| *ours |= theirs);
     }
 
     /// What is here and not there.
     pub(crate) fn without(&self, other: &MethodSet) -> MethodSet {
-        let mut rest = MethodSet::default();
-        self.iter().filter(|m| !other.contains(*m)).for_each(|m| rest.insert(m));
-        rest
+        let theirs = other.0.iter().chain(std::iter::repeat(&0));
+        MethodSet(self.0.iter().zip(theirs).map(|(ours, theirs)| ours & !theirs).collect())
     }
 
     pub(crate) fn is_subset(&self, other: &MethodSet) -> bool {
-        self.without(other).is_empty()
+        let theirs = other.0.iter().chain(std::iter::repeat(&0));
+        self.0.iter().zip(theirs).all(|(ours, theirs)| ours & !theirs == 0)
     }
 }
