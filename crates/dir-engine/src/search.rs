@@ -76,6 +76,11 @@ impl Engine {
         }
     }
 
+    /// Counts a result that its reader had to leave out.
+    pub fn result_left_out(&self) {
+        self.0.stats.search_skipped.inc();
+    }
+
     /// Number of distinct matching records.
     pub async fn count(&self, query: &Query) -> Result<u64, EngineError> {
         self.in_time(Op::Count, self.0.deps.index.count(query)).await

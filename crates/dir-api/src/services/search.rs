@@ -44,12 +44,23 @@ pub(crate) async fn records(app: &Inner, id: HeaderValue, request: Request<Reque
     rpc::server_stream(request, |message: pb::SearchRecordsRequest| {
         let query = Query::try_from(message).map_err(status::convert)?;
         let found = engine.search_records(query, record_message);
-        Ok(found.map(move |record| {
-            let message = record_field(&record.map_err(|e| status::engine(&e, &id))?);
-            if message.len() > limit {
-                return Err(status::send_too_large("record", message.len(), limit));
-            }
-            Ok(message)
+        let engine = engine.clone();
+        Ok(found.filter_map(move |record| {
+            let sent = match record.map(|record| record_field(&record)) {
+                // A record may have the full size of a message; with the field around it, it has more. One such
+                // record must not end every search that finds it.
+                Ok(message) if message.len() > limit => {
+                    engine.result_left_out();
+                    tracing::warn!(
+                        size = message.len(),
+                        limit,
+                        "search result left out: above the send limit"
+                    );
+                    None
+                }
+                other => Some(other.map_err(|e| status::engine(&e, &id))),
+            };
+            std::future::ready(sent)
         }))
     })
     .await

@@ -2,12 +2,14 @@
 
 use crate::node::{Node, Setup, json, message, push, record, soon};
 use bytes::Bytes;
+use dir_api::AppConfig;
 use dir_engine::EngineConfig;
 use dir_proto::agntcy::dir::search::v1::search_service_client::SearchServiceClient;
 use dir_proto::agntcy::dir::search::v1::{
     CountRecordsRequest, RecordQuery, RecordQueryType, SearchCiDsRequest, SearchRecordsRequest, SortMode,
 };
 use futures::StreamExt;
+use prost::Message;
 use std::collections::BTreeSet;
 use std::time::Duration;
 use tonic::Code;
@@ -33,6 +35,19 @@ async fn cids(node: &Node, request: SearchCiDsRequest) -> Vec<String> {
     let mut client = SearchServiceClient::new(node.channel().await);
     let found = soon(client.search_ci_ds(request)).await.unwrap().into_inner();
     soon(found.map(|found| found.unwrap().record_cid).collect()).await
+}
+
+#[tokio::test]
+async fn a_record_above_the_send_limit_is_left_out() {
+    let (small, large) = (record("a"), record("a-longer-name"));
+    // Room for the large record on its own, but not for the field around it.
+    let app = AppConfig { max_send_msg_size: large.encoded_len(), ..AppConfig::default() };
+    let node = Node::with(Setup { app, ..Setup::default() }).await;
+    push(&node, vec![small.clone(), large]).await;
+    let mut client = SearchServiceClient::new(node.channel().await);
+    let found = soon(client.search_records(SearchRecordsRequest::default())).await.unwrap().into_inner();
+    let found: Vec<_> = soon(found.map(|found| found.unwrap().record.unwrap()).collect()).await;
+    assert_eq!(found, [small]);
 }
 
 #[tokio::test]
