@@ -1,5 +1,6 @@
 //! What is served: the services with everything they need, built once, shared by all connections.
 
+use crate::audit::Audit;
 use crate::authz::Authorization;
 use crate::methods::Methods;
 use crate::metrics::Metrics;
@@ -25,6 +26,8 @@ pub struct AppConfig {
     pub stream_in_flight: usize,
     /// Rate limits (`ratelimit.*`); `None` limits nothing.
     pub rates: Option<RateConfig>,
+    /// Where every call leaves its lines; `None` keeps no audit log.
+    pub audit: Option<Audit>,
 }
 
 impl Default for AppConfig {
@@ -35,6 +38,7 @@ impl Default for AppConfig {
             max_send_msg_size: 4_194_304,
             stream_in_flight: 16,
             rates: None,
+            audit: None,
         }
     }
 }

@@ -115,6 +115,9 @@ impl Authorization {
     pub(crate) fn admit(&self, call: &Call, path: &str) -> Result<Permit, Status> {
         self.judge(call.conn(), call.number(), path, call.at, |active, decision| {
             active.counter(decision).inc();
+            let (effect, rule) = (decision.effect, decision.rule.map(|r| r.id.as_str()));
+            let word = if effect.goes_on() { effect.as_str() } else { "deny" };
+            call.trail.decided(word, rule, active.generation);
             if !matches!(decision.effect, Effect::Allow) {
                 let id = call.peer().principal.spiffe_id();
                 tracing::warn!(

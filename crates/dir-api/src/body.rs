@@ -1,5 +1,6 @@
 //! Bodies of calls: requests with their message limit, responses with their ending.
 
+use crate::audit::Counts;
 use crate::conn::Shared;
 use crate::frames::{Scan, TooLong};
 use crate::guard::Guard;
@@ -27,11 +28,14 @@ pub(crate) struct RequestBody {
     refused: Option<Status>,
     conn: Arc<Shared>,
     method: usize,
+    /// For the audit log.
+    counts: Option<Arc<Counts>>,
 }
 
 impl RequestBody {
-    pub(crate) fn new(inner: hyper::body::Incoming, conn: Arc<Shared>, method: usize) -> Self {
-        Self { inner, scan: Scan::default(), refused: None, conn, method }
+    pub(crate) fn new(inner: hyper::body::Incoming, conn: Arc<Shared>, call: &Call) -> Self {
+        let counts = call.trail.counts().cloned();
+        Self { inner, scan: Scan::default(), refused: None, conn, method: call.number(), counts }
     }
 }
 
@@ -55,7 +59,11 @@ impl HttpBody for RequestBody {
         let app = this.conn.app();
         let limit = app.config.max_recv_msg_size;
         let received = &app.methods.get(this.method).metrics.received;
-        match this.scan.feed(&data, limit) {
+        let scanned = this.scan.feed(&data, limit);
+        if let Some(counts) = &this.counts {
+            counts.received(data.len(), *scanned.as_ref().unwrap_or_else(|long| &long.ended));
+        }
+        match scanned {
             Ok(0) => {}
             Ok(messages) => received.inc_by(messages),
             Err(TooLong { size, before, ended }) => {
@@ -148,6 +156,9 @@ impl HttpBody for ResponseBody {
                         // Our own messages have no limit here.
                         let messages = this.scan.feed(data, usize::MAX).unwrap_or_default();
                         open.call.method().metrics.sent.inc_by(messages);
+                        if let Some(counts) = open.call.trail.counts() {
+                            counts.sent(data.len(), messages);
+                        }
                     }
                     Poll::Ready(Some(Ok(frame)))
                 }

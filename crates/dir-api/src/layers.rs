@@ -1,6 +1,7 @@
 //! The way of a call through the layers: one order, in one place, for every service.
 
 use crate::access;
+use crate::audit::{self, Trail};
 use crate::body::{RequestBody, ResponseBody};
 use crate::conn::Shared;
 use crate::guard::Guard;
@@ -38,7 +39,7 @@ pub(crate) async fn serve(
     // 1. Panic guard: `catch_unwind` around the handler below, and around each poll of its body.
     // 2. Request id: the client's, when it is one, else ours. 3. Metrics and 4. access log: from here on the call
     //    is counted and logged, however it ends.
-    let call = Call::begin(conn.clone(), &parts.uri, &parts.headers);
+    let mut call = Call::begin(conn.clone(), &parts.uri, &parts.headers);
     let request_id = call.id.clone();
 
     // 5. Principal: decided by the handshake, read by everything below from the extensions.
@@ -50,17 +51,23 @@ pub(crate) async fn serve(
     let mut guard = Guard::new(conn.clone(), call.method);
     let mut admitted = still_trusted(&conn, call.at);
 
+    // Whatever is decided below leaves an audit line; a call for which there is no room is refused, if so configured.
+    if let Some(Err(full)) = conn.app().config.audit.as_ref().map(audit::Audit::admit) {
+        call.trail = Trail::default();
+        admitted = admitted.and(Err(full));
+    }
+
     // 6. Rate limits: of everybody, of the principal, of the principal on this method.
     if let (Ok(()), Some(limiter)) = (&admitted, &conn.app().limiter) {
         admitted = limiter.admit(&conn.peer.principal, call.method, parts.uri.path(), call.begun);
     }
 
-    // 7. Audit: a `Status` here.
-
-    // 8. Authorization, by the policy in force.
+    // 7. Authorization, by the policy in force.
     if let (Ok(()), Some(authorization)) = (&admitted, &conn.app().authorization) {
         admitted = authorization.admit(&call, parts.uri.path()).map(|permit| guard.permitted(permit));
     }
+    // 8. Audit: the first line of a stream. The last one is written where the call ends.
+    audit::opened(&call, admitted.as_ref().err().map(Status::code));
     if let Err(refused) = admitted {
         return ResponseBody::of(Err(refused), call, guard);
     }
@@ -73,7 +80,7 @@ pub(crate) async fn serve(
     }
 
     // 10. Message limits, then 11. the handler.
-    let request = Request::from_parts(parts, RequestBody::new(body, conn.clone(), call.method));
+    let request = Request::from_parts(parts, RequestBody::new(body, conn.clone(), &call));
     let route = call.method().route;
     let handler = routes::handle(&conn, route, request_id, request);
     let answer = {
@@ -106,6 +113,7 @@ pub(crate) struct Call {
     pub(crate) id: HeaderValue,
     pub(crate) begun: Instant,
     pub(crate) at: Timestamp,
+    pub(crate) trail: Trail,
     pub(crate) user_agent: Option<HeaderValue>,
     pub(crate) correlation: Option<HeaderValue>,
     finished: bool,
@@ -124,6 +132,7 @@ impl Call {
             }),
             begun: Instant::now(),
             at: app.clock.now(),
+            trail: Trail::new(app.config.audit.is_some()),
             user_agent: headers.get(USER_AGENT).cloned(),
             correlation: headers.get(CORRELATION_ID).cloned(),
             finished: false,
@@ -151,6 +160,10 @@ impl Call {
         &self.conn.peer
     }
 
+    pub(crate) fn peer_arc(&self) -> Arc<Peer> {
+        self.conn.peer.clone()
+    }
+
     /// The call is over; `last` are the headers or trailers that say so.
     pub(crate) fn finish(mut self, code: Code, last: &mut HeaderMap) {
         if code == Code::Internal {
@@ -167,6 +180,7 @@ impl Call {
         metrics.handled[number].inc();
         metrics.seconds.observe(self.begun.elapsed().as_secs_f64());
         access::finished(self, code, CODES[number], message);
+        audit::finished(self, code);
     }
 }
 

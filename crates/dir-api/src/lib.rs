@@ -5,6 +5,7 @@
 
 mod access;
 mod app;
+mod audit;
 mod authz;
 mod body;
 mod codec;
@@ -24,6 +25,7 @@ mod status;
 mod timeout;
 
 pub use app::{App, AppConfig, AppDeps, AppError};
+pub use audit::{Audit, AuditConfig, AuditError, OpenAudit, RefusedHandshake, WhenFull};
 pub use authz::Authorization;
 pub use methods::method_catalogue;
 pub use rate::{NoSuchMethod, Rate, RateConfig};

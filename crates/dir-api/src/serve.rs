@@ -279,6 +279,7 @@ pub fn plain_incoming(
                         conn_id: NEXT.fetch_add(1, Ordering::Relaxed),
                         principal: Principal::Anonymous,
                         addr,
+                        real_addr: None,
                         serial: String::new(),
                         not_before: None,
                         not_after: None,

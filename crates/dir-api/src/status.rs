@@ -97,6 +97,11 @@ pub(crate) fn rate_limited(path: &str, wait: Wait) -> Status {
     Status::with_details_and_metadata(Code::ResourceExhausted, text, details, metadata)
 }
 
+/// A call that cannot be audited.
+pub(crate) fn audit_full() -> Status {
+    Status::unavailable("the audit log cannot take more lines; try again later")
+}
+
 /// A panic, or a task that vanished.
 pub(crate) fn fault() -> Status {
     Status::internal("internal server error")

@@ -161,6 +161,8 @@ pub struct Peer {
     pub principal: Principal,
     /// Address of the TCP peer (behind passthrough: the proxy).
     pub addr: SocketAddr,
+    /// The client that a trusted proxy speaks for (PROXY protocol), where it is known.
+    pub real_addr: Option<SocketAddr>,
     /// Serial number of the peer's SVID, lower-case hex; empty without one.
     pub serial: String,
     /// Start of validity of the peer's SVID.

@@ -48,6 +48,9 @@ pub enum MinVersion {
 /// Says whether a trust domain may connect at all.
 pub type DomainFilter = Arc<dyn Fn(&TrustDomain) -> bool + Send + Sync>;
 
+/// Is told of a refused handshake: TCP address and why. Must not block.
+pub type RefusedHook = Arc<dyn Fn(SocketAddr, &Refusal) + Send + Sync>;
+
 /// Limits of an acceptor. A cap of 0 is none.
 #[derive(Clone)]
 pub struct AcceptorConfig {
@@ -65,6 +68,8 @@ pub struct AcceptorConfig {
     pub max_per_ip: usize,
     /// Whether any rule of the policy names a trust domain; without a policy everything is let through.
     pub domain_allowed: Option<DomainFilter>,
+    /// Told of every handshake that is refused.
+    pub on_refused: Option<RefusedHook>,
 }
 
 impl Default for AcceptorConfig {
@@ -77,6 +82,7 @@ impl Default for AcceptorConfig {
             max_per_identity: 1_024,
             max_per_ip: 256,
             domain_allowed: None,
+            on_refused: None,
         }
     }
 }
@@ -308,6 +314,7 @@ impl Acceptor {
             conn_id,
             principal: Principal::Spiffe(verified.leaf.id.clone()),
             addr,
+            real_addr: None,
             serial: verified.leaf.serial.clone(),
             not_before: Some(verified.leaf.not_before),
             not_after: Some(verified.leaf.not_after),
@@ -340,6 +347,9 @@ impl Acceptor {
 
     fn refuse(&self, addr: SocketAddr, refusal: &Refusal) {
         self.identity.shared().metrics.refused(refusal.reason);
+        if let Some(hook) = &self.config.on_refused {
+            hook(addr, refusal);
+        }
         let (reason, detail) = (refusal.reason.as_str(), &refusal.detail);
         match &refusal.presented {
             Some(p) => warn!(

@@ -26,7 +26,7 @@ mod update;
 mod verify;
 mod watcher;
 
-pub use acceptor::{Accepted, AcceptorConfig, DomainFilter, MinVersion, accept_loop};
+pub use acceptor::{Accepted, AcceptorConfig, DomainFilter, MinVersion, RefusedHook, accept_loop};
 pub use bundle::{BundleError, BundleSet, TrustBundle};
 pub use config::{StartupWait, WorkloadConfig};
 pub use connector::{ConnectError, Connector, ServerCheck};

@@ -11,7 +11,7 @@ const STEP_LIMIT: Duration = Duration::from_secs(8);
 
 /// Ends everything that is not a connection. Errors are logged: there is nobody left to answer.
 pub(super) async fn close(base: Base, wired: Wired) {
-    let Wired { opened, engine, app } = wired;
+    let Wired { opened, engine, app, audit } = wired;
     let mut drain = Drain::within(CLOSE_LIMIT);
     drain.step("jobs", STEP_LIMIT, base.tasks.stop()).await;
     drain.step("commits", STEP_LIMIT, engine.settle()).await;
@@ -23,6 +23,12 @@ pub(super) async fn close(base: Base, wired: Wired) {
         tracing::error!(%error, "store not closed cleanly; it is checked at the next start");
     }
     drop(opened.federation);
+    if let Some(audit) = audit {
+        let closed = tokio::task::spawn_blocking(move || audit.close());
+        if !matches!(drain.step("audit", STEP_LIMIT, closed).await, Some(Ok(true))) {
+            tracing::error!("the audit log was not written to its end");
+        }
+    }
     // Only now: until here peers could still prove who they are.
     if let Some(held) = opened.held {
         drop(held.identity);

@@ -4,6 +4,7 @@
 //! store and index, `wire` makes the engine and the background tasks, `serve` binds the gRPC port and runs until
 //! it is told to stop, `drain` ends everything in order.
 
+mod audit;
 mod drain;
 mod federation;
 mod health;

@@ -2,7 +2,7 @@
 
 use super::load::Base;
 use super::wire::Wired;
-use super::{identity, listen};
+use super::{audit, identity, listen};
 use dir_api::{Conn, ServeConfig, ServeEnd, plain_incoming};
 use dir_runtime::Drain;
 use futures::{Stream, StreamExt};
@@ -90,7 +90,8 @@ fn start(base: &Base, wired: &Wired, listener: TcpListener, stops: &Stops) -> Jo
             tokio::spawn(dir_api::serve(incoming, app, limits, drain, kill))
         }
         Some(held) => {
-            let acceptor = identity::acceptor(&base.config, base.is_set("connection.connection_timeout"));
+            let mut acceptor = identity::acceptor(&base.config, base.is_set("connection.connection_timeout"));
+            acceptor.on_refused = audit::hook(base, wired.audit.as_ref());
             let accepted = dir_identity::accept_loop(
                 listener,
                 held.identity.clone(),

@@ -2,11 +2,11 @@
 
 use super::load::Base;
 use super::open::Opened;
-use super::{limits, policy, tasks};
+use super::{audit, limits, policy, tasks};
 use crate::about;
 use crate::config::keys::{Config, RulesMode};
 use crate::exit::{Failure, Status};
-use dir_api::{App, AppConfig, AppDeps};
+use dir_api::{App, AppConfig, AppDeps, Audit};
 use dir_core::identity::IdentityStatus;
 use dir_core::rules::RecordRules;
 use dir_engine::{Deps, Engine, EngineConfig, EventLogging};
@@ -20,6 +20,8 @@ pub(super) struct Wired {
     pub(super) opened: Opened,
     pub(super) engine: Engine,
     pub(super) app: App,
+    /// `None` when it is off.
+    pub(super) audit: Option<Audit>,
 }
 
 /// Makes engine and services, and starts the background tasks.
@@ -46,6 +48,7 @@ pub(super) fn wire(base: &Base, opened: Opened) -> anyhow::Result<Wired> {
         },
     );
     let identity = opened.held.as_ref().map(|h| -> Arc<dyn IdentityStatus> { Arc::new(h.identity.clone()) });
+    let audit = audit::start(base)?;
     let app = App::new(
         AppDeps {
             engine: engine.clone(),
@@ -60,11 +63,12 @@ pub(super) fn wire(base: &Base, opened: Opened) -> anyhow::Result<Wired> {
             max_recv_msg_size: config.connection.max_recv_msg_size,
             max_send_msg_size: config.connection.max_send_msg_size,
             rates: limits::rates(&config.ratelimit),
+            audit: audit.clone(),
             ..AppConfig::default()
         },
     )?;
     tasks::start(base, &opened, &engine);
-    Ok(Wired { opened, engine, app })
+    Ok(Wired { opened, engine, app, audit })
 }
 
 fn rules(config: &Config) -> anyhow::Result<Arc<dyn RecordRules>> {

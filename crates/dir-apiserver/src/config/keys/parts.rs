@@ -33,13 +33,13 @@ section! {
     /// The audit log: one JSON line a call.
     Audit {
         /// Where lines go.
-        output: AuditOutput = "stdout" [Inert],
+        output: AuditOutput = "stdout",
         /// The file, for `file`.
-        path: PathBuf = "" [Inert],
+        path: PathBuf = "",
         /// Lines that may wait.
-        queue: usize = "8192" [Inert],
+        queue: usize = "8192",
         /// What happens beyond.
-        when_full: OnFull = "drop" [Inert],
+        when_full: OnFull = "drop",
     }
 }
 

@@ -1,0 +1,144 @@
+//! The form of an audit line. Nothing of a call's metadata is in it but its request id, and nothing of its messages.
+
+use super::RefusedHandshake;
+use crate::status::CODES;
+use dir_core::{Peer, Principal, Timestamp};
+use http::HeaderValue;
+use serde::Serialize;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+use tonic::Code;
+
+/// Which line of a call.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum Moment {
+    /// The only one of a unary call.
+    Call,
+    /// The first of a stream.
+    Open,
+    /// The last of a stream.
+    Close,
+}
+
+/// One call at one moment.
+pub(super) struct CallLine {
+    pub(super) moment: Moment,
+    pub(super) at: Timestamp,
+    pub(super) request_id: HeaderValue,
+    pub(super) peer: Arc<Peer>,
+    pub(super) method: String,
+    pub(super) decision: Option<&'static str>,
+    pub(super) rule: Option<String>,
+    pub(super) generation: Option<u64>,
+    pub(super) code: Option<Code>,
+    pub(super) counts: [u64; 3],
+    pub(super) took: Duration,
+}
+
+pub(super) enum Line {
+    Call(CallLine),
+    Handshake(RefusedHandshake),
+}
+
+#[derive(Serialize)]
+struct CallJson<'a> {
+    ts: String,
+    event: Moment,
+    request_id: &'a str,
+    conn_id: u64,
+    spiffe_id: Option<&'a str>,
+    principal: &'a str,
+    actor: Option<&'a str>,
+    trust_domain: Option<&'a str>,
+    serial: Option<&'a str>,
+    peer_addr: SocketAddr,
+    real_addr: Option<SocketAddr>,
+    method: &'a str,
+    decision: Option<&'a str>,
+    rule_id: Option<&'a str>,
+    policy_generation: Option<u64>,
+    code: Option<&'a str>,
+    bytes_in: u64,
+    bytes_out: u64,
+    messages: u64,
+    ms: f64,
+}
+
+#[derive(Serialize)]
+struct HandshakeJson<'a> {
+    ts: String,
+    event: &'a str,
+    peer_addr: SocketAddr,
+    real_addr: Option<SocketAddr>,
+    decision: &'a str,
+    reason: &'a str,
+    issuer: Option<&'a str>,
+    subject: Option<&'a str>,
+}
+
+impl Line {
+    /// Appends the line and its end.
+    pub(super) fn write(&self, out: &mut Vec<u8>) {
+        let before = out.len();
+        let done = match self {
+            Line::Call(call) => serde_json::to_writer(&mut *out, &call.json()),
+            Line::Handshake(refused) => serde_json::to_writer(&mut *out, &handshake(refused)),
+        };
+        if let Err(error) = done {
+            // Numbers and texts always have a form in JSON.
+            tracing::error!(%error, "an audit line has no form");
+            out.truncate(before);
+            return;
+        }
+        out.push(b'\n');
+    }
+}
+
+impl CallLine {
+    fn json(&self) -> CallJson<'_> {
+        let peer = &*self.peer;
+        let id = peer.principal.spiffe_id();
+        let [bytes_in, bytes_out, messages] = self.counts;
+        CallJson {
+            ts: self.at.to_string(),
+            event: self.moment,
+            request_id: self.request_id.to_str().unwrap_or_default(),
+            conn_id: peer.conn_id,
+            spiffe_id: id.map(dir_core::SpiffeId::as_str),
+            principal: principal(&peer.principal),
+            actor: None,
+            trust_domain: id.map(|id| id.trust_domain().as_str()),
+            serial: Some(peer.serial.as_str()).filter(|serial| !serial.is_empty()),
+            peer_addr: peer.addr,
+            real_addr: peer.real_addr,
+            method: &self.method,
+            decision: self.decision,
+            rule_id: self.rule.as_deref(),
+            policy_generation: self.generation,
+            code: self.code.map(|code| CODES[usize::try_from(code as i32).unwrap_or(2)]),
+            bytes_in,
+            bytes_out,
+            messages,
+            ms: f64::from(u32::try_from(self.took.as_micros()).unwrap_or(u32::MAX)) / 1000.0,
+        }
+    }
+}
+
+fn principal(principal: &Principal) -> &str {
+    principal.spiffe_id().map_or("anonymous", dir_core::SpiffeId::as_str)
+}
+
+fn handshake(refused: &RefusedHandshake) -> HandshakeJson<'_> {
+    HandshakeJson {
+        ts: refused.at.to_string(),
+        event: "handshake_refused",
+        peer_addr: refused.addr,
+        real_addr: refused.real_addr,
+        decision: "deny",
+        reason: refused.reason,
+        issuer: refused.issuer.as_deref(),
+        subject: refused.subject.as_deref(),
+    }
+}
