@@ -3,6 +3,8 @@
 use crate::app::App;
 use crate::authz::Authorization;
 use crate::conn::{Shared, Why};
+use crate::flood::Budget;
+use crate::guarded::Guarded;
 use crate::layers;
 use crate::life::{Life, Step, Validity};
 use dir_core::{Clock, Peer, Principal};
@@ -13,7 +15,7 @@ use std::convert::Infallible;
 use std::future::Future;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
@@ -57,6 +59,12 @@ pub struct ServeConfig {
     pub keepalive_interval: Option<Duration>,
     /// A ping that is not answered within this closes the connection.
     pub keepalive_timeout: Duration,
+    /// Pings of a peer may follow each other no faster, unless answers of ours came between.
+    pub ping_interval: Duration,
+    /// Pings that may come faster before the connection goes.
+    pub ping_strikes: u32,
+    /// Settings, priorities, acknowledgements and unknown frames between two answers before the connection goes.
+    pub max_control_frames: u32,
     /// Time from the handshake to the first request.
     pub first_request_timeout: Option<Duration>,
     /// Time without an open call.
@@ -82,6 +90,9 @@ impl Default for ServeConfig {
             max_send_buffer: 256 * 1024,
             keepalive_interval: Some(Duration::from_secs(240)),
             keepalive_timeout: Duration::from_secs(60),
+            ping_interval: Duration::from_secs(60),
+            ping_strikes: 2,
+            max_control_frames: 1000,
             first_request_timeout: Some(Duration::from_secs(10)),
             idle_timeout: Some(Duration::from_secs(15 * 60)),
             max_age: Some(Duration::from_secs(30 * 60)),
@@ -92,6 +103,14 @@ impl Default for ServeConfig {
 }
 
 impl ServeConfig {
+    const fn budget(&self) -> Budget {
+        Budget {
+            ping_interval: self.ping_interval,
+            ping_strikes: self.ping_strikes,
+            control_frames: self.max_control_frames,
+        }
+    }
+
     fn builder(&self) -> http2::Builder<TokioExecutor> {
         let mut builder = http2::Builder::new(TokioExecutor::new());
         builder
@@ -184,6 +203,8 @@ async fn drive<IO>(
             async move { Ok::<_, Infallible>(layers::serve(shared, request).await) }
         })
     };
+    let flooded = Arc::new(AtomicBool::new(false));
+    let io = Guarded::new(io, cfg.budget(), flooded.clone());
     let mut http = pin!(builder.serve_connection(TokioIo::new(io), service));
     let mut timer = pin!(tokio::time::sleep_until(wake(&life, &shared)));
     let (mut told, mut distrusted) = (false, false);
@@ -234,7 +255,17 @@ async fn drive<IO>(
         }
         timer.as_mut().reset(wake(&life, &shared));
     }
+    say_flooded(&flooded, &shared);
     gauge.dec();
+}
+
+/// Counts and logs a peer that was cut off for its frames.
+fn say_flooded(flooded: &AtomicBool, shared: &Shared) {
+    if flooded.load(Ordering::Relaxed) {
+        let peer = &shared.peer;
+        shared.app().metrics.drained("flood");
+        tracing::warn!(conn_id = peer.conn_id, peer = %peer.addr, "too many pings or control frames");
+    }
 }
 
 /// When to look at a connection again; without any limit, an instant that does not come.

@@ -130,6 +130,11 @@ impl Peer {
         peer
     }
 
+    /// Sends bytes; a server that closes meanwhile is no failure.
+    pub(crate) async fn send(&mut self, bytes: &[u8]) {
+        let _ = soon(self.0.write_all(bytes)).await;
+    }
+
     /// The next frame; `None` when the server has closed.
     pub(crate) async fn next(&mut self) -> Option<Frame> {
         let mut head = [0; 9];
