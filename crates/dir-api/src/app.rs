@@ -11,6 +11,7 @@ use dir_core::identity::IdentityStatus;
 use dir_engine::Engine;
 use prometheus::Registry;
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::sync::watch;
 
 /// Named limits of the API.
@@ -28,6 +29,8 @@ pub struct AppConfig {
     pub rates: Option<RateConfig>,
     /// Where every call leaves its lines; `None` keeps no audit log.
     pub audit: Option<Audit>,
+    /// A watch that has nothing to tell says so this often.
+    pub watch_bookmark_interval: Duration,
 }
 
 impl Default for AppConfig {
@@ -39,6 +42,7 @@ impl Default for AppConfig {
             stream_in_flight: 16,
             rates: None,
             audit: None,
+            watch_bookmark_interval: Duration::from_secs(30),
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use crate::body::RequestBody;
 use crate::conn::Shared;
-use crate::services::{admin, events, health, listing, naming, search, store};
+use crate::services::{admin, events, health, listing, naming, search, store, watch};
 use crate::status;
 use http::{HeaderValue, Request, Response};
 use tonic::body::Body;
@@ -23,6 +23,7 @@ pub(crate) enum Route {
     Resolve,
     GetVerificationInfo,
     GetIdentityStatus,
+    Watch,
     GetIdentity,
     GetIndexStatus,
     HealthCheck,
@@ -53,6 +54,7 @@ impl Route {
             | "/agntcy.dir.identity.v1.IdentityService/Resolve" => Route::Resolve,
             "/agntcy.dir.naming.v1.NamingService/GetVerificationInfo" => Route::GetVerificationInfo,
             "/agntcy.dir.identity.v1.IdentityService/GetIdentityStatus" => Route::GetIdentityStatus,
+            "/directory.watch.v1.WatchService/Watch" => Route::Watch,
             "/directory.admin.v1.AdminService/GetIdentity" => Route::GetIdentity,
             "/directory.admin.v1.AdminService/GetIndexStatus" => Route::GetIndexStatus,
             "/grpc.health.v1.Health/Check" => Route::HealthCheck,
@@ -87,6 +89,7 @@ pub(crate) async fn handle(
         Route::Resolve => naming::resolve(app, request_id, request).await,
         Route::GetVerificationInfo => naming::verification(app, request_id, request).await,
         Route::GetIdentityStatus => naming::identity_status(app, request_id, request).await,
+        Route::Watch => watch::watch(app, conn.stopping.clone(), request).await,
         Route::GetIdentity => admin::identity(app, request).await,
         Route::GetIndexStatus => admin::index_status(app, request).await,
         Route::HealthCheck => health::check(app, request).await,

@@ -69,6 +69,15 @@ pub struct Page {
     pub next: Option<Cursor>,
 }
 
+/// Which events the log holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct EventSpan {
+    /// Sequence number of the oldest event kept; that of the next one when none is.
+    pub oldest: u64,
+    /// Sequence number of the next event.
+    pub next: u64,
+}
+
 /// Why an index call failed.
 #[derive(Debug, thiserror::Error)]
 pub enum IndexError {
@@ -127,6 +136,9 @@ pub trait RecordIndex: Send + Sync {
 
     /// Events with a sequence number above `after`, oldest first, at most `max`.
     async fn events(&self, after: u64, max: usize) -> Result<Vec<Event>, IndexError>;
+
+    /// Which events [`RecordIndex::events`] can answer. O(1), never touches a disk.
+    fn event_span(&self) -> EventSpan;
 
     /// Number of live records. O(1).
     fn len(&self) -> u64;

@@ -111,7 +111,10 @@ impl Engine {
         let mut pauses = INDEX_RETRY.iter();
         loop {
             let error = match self.0.deps.index.apply(vec![change.clone()]).await {
-                Ok(applied) => return Ok(applied.into_iter().next()),
+                Ok(applied) => {
+                    self.0.tail.wake();
+                    return Ok(applied.into_iter().next());
+                }
                 Err(error) => error,
             };
             if matches!(error, IndexError::Closed) {
@@ -142,6 +145,7 @@ impl Engine {
                 tokio::time::sleep(pause).await;
                 pause = (pause * 2).min(REPAIR_PAUSE_MAX);
             }
+            engine.0.tail.wake();
             engine.0.repairs.add_permits(1);
         });
         Ok(())

@@ -16,6 +16,7 @@ mod rebuild;
 mod search;
 mod stats;
 mod stripes;
+mod watch;
 
 pub use error::{EngineError, Op};
 pub use events::{EventFilter, EventLogging, Events, Listener, Notice, Told};
@@ -26,6 +27,7 @@ pub use names::Named;
 pub use read::Meta;
 pub use rebuild::{RebuildState, RebuildStatus};
 pub use stats::{Counter, Stats};
+pub use watch::{WatchEnd, Watched};
 
 use cache::WireCache;
 use dir_core::Clock;
@@ -72,6 +74,8 @@ pub struct EngineConfig {
     pub search_reads: usize,
     /// Events kept for a slow listener.
     pub event_buffer: usize,
+    /// Changes kept for a slow watch before it is cut.
+    pub watch_buffer: usize,
     /// What of events goes to the log.
     pub event_logging: EventLogging,
     /// Records that a rebuild reads at the same time.
@@ -93,6 +97,7 @@ impl Default for EngineConfig {
             page_size: 256,
             search_reads: 16,
             event_buffer: 1024,
+            watch_buffer: 4096,
             event_logging: EventLogging::default(),
             rebuild_reads: 16,
             rebuild_pause: Duration::from_secs(1),
@@ -111,6 +116,7 @@ struct Inner {
     cache: WireCache,
     stripes: Stripes,
     events: Events,
+    tail: Arc<watch::Tail>,
     stats: Stats,
     rebuild: rebuild::Progress,
     commits: TaskTracker,
@@ -126,6 +132,7 @@ impl Engine {
             cache: WireCache::new(config.cache_bytes),
             stripes: Stripes::default(),
             events: Events::new(config.event_buffer, config.event_logging, stats.events_dropped.clone()),
+            tail: Arc::new(watch::Tail::new(config.watch_buffer)),
             stats,
             rebuild: rebuild::Progress::new(incomplete),
             commits: TaskTracker::new(),

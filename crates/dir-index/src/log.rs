@@ -1,6 +1,7 @@
 //! The event log in memory: compact, because it keeps as many events as the log on disk.
 
 use dir_core::event::{Event, EventKind};
+use dir_core::index::EventSpan;
 use dir_core::{Cid, Timestamp};
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
@@ -48,6 +49,11 @@ impl Log {
         }
         self.next_seq += 1;
         self.next_seq - 1
+    }
+
+    /// Which events there are.
+    pub(crate) fn span(&self) -> EventSpan {
+        EventSpan { oldest: self.next_seq - self.events.len() as u64, next: self.next_seq }
     }
 
     /// Events above a sequence number.

@@ -5,7 +5,7 @@ use crate::cursor::Position;
 use crate::log::{DEFAULT_EVENT_RETENTION, Log};
 use async_trait::async_trait;
 use dir_core::event::Event;
-use dir_core::index::{Applied, Change, Cursor, IndexError, Page, RecordIndex, Row};
+use dir_core::index::{Applied, Change, Cursor, EventSpan, IndexError, Page, RecordIndex, Row};
 use dir_core::query::{Query, QueryKind};
 use dir_core::{Cid, EventKind};
 use parking_lot::Mutex;
@@ -117,6 +117,10 @@ impl RecordIndex for MemoryIndex {
     async fn events(&self, after: u64, max: usize) -> Result<Vec<Event>, IndexError> {
         self.open()?;
         Ok(self.log.lock().read(after, max))
+    }
+
+    fn event_span(&self) -> EventSpan {
+        self.log.lock().span()
     }
 
     fn len(&self) -> u64 {

@@ -93,6 +93,10 @@ pub mod directory {
     pub mod admin {
         package!(v1, "directory.admin.v1", "Package `directory.admin.v1`.");
     }
+    /// Changes that can be resumed.
+    pub mod watch {
+        package!(v1, "directory.watch.v1", "Package `directory.watch.v1`.");
+    }
 }
 
 /// Shared Google types the public API refers to.

@@ -9,3 +9,4 @@ pub(crate) mod reflection;
 pub(crate) mod rpc;
 pub(crate) mod search;
 pub(crate) mod store;
+pub(crate) mod watch;

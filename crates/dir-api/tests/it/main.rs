@@ -20,3 +20,4 @@ mod search;
 mod services;
 mod store;
 mod telemetry;
+mod watch;

@@ -23,7 +23,7 @@ use tonic_reflection::pb::v1::{ServerReflectionRequest, ServerReflectionResponse
 
 /// What this server offers. A method of the API that is not here must answer UNIMPLEMENTED, and one that is here
 /// must not: a new RPC needs its row on one side or the other.
-const OFFERED: [&str; 16] = [
+const OFFERED: [&str; 17] = [
     "/agntcy.dir.events.v1.EventService/Listen",
     "/agntcy.dir.identity.v1.IdentityService/GetIdentityStatus",
     "/agntcy.dir.identity.v1.IdentityService/Resolve",
@@ -40,10 +40,12 @@ const OFFERED: [&str; 16] = [
     "/agntcy.dir.store.v1.StoreService/Push",
     "/directory.admin.v1.AdminService/GetIdentity",
     "/directory.admin.v1.AdminService/GetIndexStatus",
+    "/directory.watch.v1.WatchService/Watch",
 ];
 
 /// Offered streams that wait for something to happen; tests of their own call them.
-const ENDLESS: [&str; 1] = ["/agntcy.dir.events.v1.EventService/Listen"];
+const ENDLESS: [&str; 2] =
+    ["/agntcy.dir.events.v1.EventService/Listen", "/directory.watch.v1.WatchService/Watch"];
 
 #[tokio::test]
 async fn each_method_of_the_api_is_offered_or_says_that_it_is_not() {

@@ -97,6 +97,7 @@ pub const PERMISSIONS: &[(&str, &[(&str, Permission)])] = {
             ],
         ),
         ("agntcy.dir.runtime.v1.DiscoveryService", &[("GetWorkload", Read), ("ListWorkloads", Read)]),
+        ("directory.watch.v1.WatchService", &[("Watch", Read)]),
         ("directory.admin.v1.AdminService", &[("GetIdentity", Admin), ("GetIndexStatus", Admin)]),
         ("grpc.health.v1.Health", &[("Check", Open), ("List", Read), ("Watch", Open)]),
         ("grpc.reflection.v1.ServerReflection", &[("ServerReflectionInfo", Read)]),

@@ -3,7 +3,7 @@
 use async_trait::async_trait;
 use bytes::Bytes;
 use dir_core::event::Event;
-use dir_core::index::{Applied, Change, Cursor, IndexError, Page, RecordIndex, Row};
+use dir_core::index::{Applied, Change, Cursor, EventSpan, IndexError, Page, RecordIndex, Row};
 use dir_core::json::Doc;
 use dir_core::query::{Query, QueryKind};
 use dir_core::store::{
@@ -165,6 +165,10 @@ impl RecordIndex for Index {
 
     async fn events(&self, after: u64, max: usize) -> Result<Vec<Event>, IndexError> {
         self.inner.events(after, max).await
+    }
+
+    fn event_span(&self) -> EventSpan {
+        self.inner.event_span()
     }
 
     fn len(&self) -> u64 {

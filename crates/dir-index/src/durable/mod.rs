@@ -20,7 +20,7 @@ use crate::log::DEFAULT_EVENT_RETENTION;
 use async_trait::async_trait;
 use dir_core::Cid;
 use dir_core::event::Event;
-use dir_core::index::{Applied, Change, Cursor, IndexError, Page, RecordIndex, Row};
+use dir_core::index::{Applied, Change, Cursor, EventSpan, IndexError, Page, RecordIndex, Row};
 use dir_core::query::{Query, QueryKind};
 use failure::from_sled;
 use lock::Lock;
@@ -69,6 +69,8 @@ impl SledConfig {
 pub struct SledIndex {
     core: Arc<Core>,
     requests: mpsc::Sender<Request>,
+    /// Written by the writer after each commit.
+    span: Arc<RwLock<EventSpan>>,
     /// For reading events; gone once closed.
     db: RwLock<Option<sled::Db>>,
     thread: Mutex<Option<JoinHandle<()>>>,
@@ -89,7 +91,10 @@ impl SledIndex {
         marker::remove(&config.path)?;
         let core = Arc::new(loaded.core);
         let (requests, inbox) = mpsc::channel(WAITING_REQUESTS);
+        let span = EventSpan { oldest: loaded.oldest_seq, next: loaded.summary.next_seq };
+        let span = Arc::new(RwLock::new(span));
         let writer = Writer {
+            span: span.clone(),
             db: loaded.db.clone(),
             core: core.clone(),
             summary: loaded.summary,
@@ -105,7 +110,7 @@ impl SledIndex {
                 drop(lock);
             })
             .map_err(|e| failure::from_io("starting the writer", e))?;
-        Ok(Self { core, requests, db: RwLock::new(Some(loaded.db)), thread: Mutex::new(Some(thread)) })
+        Ok(Self { core, requests, span, db: RwLock::new(Some(loaded.db)), thread: Mutex::new(Some(thread)) })
     }
 
     fn check_open(&self) -> Result<(), IndexError> {
@@ -157,6 +162,10 @@ impl RecordIndex for SledIndex {
         tokio::task::spawn_blocking(move || read_events(&db, after, max))
             .await
             .map_err(|e| IndexError::Backend { context: "reading the event log", source: e.into() })?
+    }
+
+    fn event_span(&self) -> EventSpan {
+        *self.span.read()
     }
 
     fn len(&self) -> u64 {

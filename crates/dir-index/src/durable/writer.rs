@@ -6,8 +6,9 @@ use super::{keys, marker};
 use crate::codec::{Summary, encode_event, encode_row, encode_summary};
 use crate::core::Core;
 use crate::memory::labels_of;
-use dir_core::index::{Applied, Change, IndexError};
+use dir_core::index::{Applied, Change, EventSpan, IndexError};
 use dir_core::{Cid, EventKind, RecordFacts, Timestamp};
+use parking_lot::RwLock;
 use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -35,6 +36,7 @@ pub(super) struct Writer {
     pub(super) core: Arc<Core>,
     pub(super) summary: Summary,
     pub(super) oldest_seq: u64,
+    pub(super) span: Arc<RwLock<EventSpan>>,
     pub(super) event_retention: u64,
     pub(super) path: PathBuf,
     /// Set by the first failure: what is on disk is then uncertain, and no later change may build on it.
@@ -88,6 +90,7 @@ impl Writer {
         let staged = if self.failed { Err(stopped()) } else { self.stage(&group) };
         match staged {
             Ok(results) => {
+                *self.span.write() = EventSpan { oldest: self.oldest_seq, next: self.summary.next_seq };
                 for ((changes, answer), applied) in group.into_iter().zip(results) {
                     self.show(changes);
                     let _ = answer.send(Ok(applied));

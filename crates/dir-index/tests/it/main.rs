@@ -5,4 +5,5 @@
 
 mod durable;
 mod memory;
+mod span;
 mod values;
