@@ -156,7 +156,8 @@ impl BundleState {
         if self.authorities == 0 {
             warnings.push(format!("the bundle of {name} is empty"));
         }
-        match self.earliest_expiry_in_seconds {
+        // With a successor beside it, a root that ends is rotation at work: SPIRE keeps expired roots for a day.
+        match self.earliest_expiry_in_seconds.filter(|_| self.authorities == 1) {
             Some(left) if left <= 0 => warnings.push(format!("a root of {name} expired {} ago", span(-left))),
             Some(left) if left.unsigned_abs() < thresholds.root_expiry.as_secs() => {
                 warnings.push(format!("a root of {name} expires in {}", span(left)));
@@ -301,6 +302,14 @@ mod tests {
             let found = report(&answer(vec![bundle("example.org", age, left)]), skew);
             assert_eq!(found.warnings.len(), warnings, "{age} {left} {skew}: {:?}", found.warnings);
         }
+    }
+
+    #[test]
+    fn a_root_with_a_successor_may_end() {
+        let rotating = Bundle { authorities: 2, ..bundle("example.org", 0, -HOUR) };
+        assert_eq!(report(&answer(vec![rotating]), 0).status, "ok");
+        let stuck = bundle("example.org", 0, -HOUR);
+        assert_eq!(report(&answer(vec![stuck]), 0).warnings.len(), 1);
     }
 
     #[test]

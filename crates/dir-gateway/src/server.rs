@@ -14,9 +14,9 @@ use tokio_util::task::TaskTracker;
 use tower::ServiceExt;
 
 /// Connections served at once; more wait in the kernel's queue.
-pub const MAX_CONNECTIONS: usize = 128;
+pub const MAX_CONNECTIONS: usize = 1024;
 /// A client gets this long to send the head of a request, also between two requests.
-pub const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
+pub const HEADER_TIMEOUT: Duration = Duration::from_secs(3);
 /// Pause after a failed accept, so that a process without free descriptors does not spin.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(20);
 

@@ -29,13 +29,13 @@ Examples:
 
 /// Ask a server, over mTLS with the own SVID, which trust bundles it holds
 ///
-/// Reports how many bundles there are, how old they are and when the first root expires. Warns (exit code 10) of roots
-/// that expire soon, of bundles that are old or empty, and of clocks that disagree.
+/// Reports how many bundles there are, how old they are and when the first root expires. Warns (exit code 10) of a
+/// last root that expires soon, of bundles that are old or empty, and of clocks that disagree.
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct CheckArgs {
-    /// Warn of roots that expire within this time
-    #[arg(long, default_value = "72h", value_name = "TIME", value_parser = settings::duration)]
+    /// Warn of a bundle whose only root expires within this time (a CA of 24 hours has its successor by half-time)
+    #[arg(long, default_value = "6h", value_name = "TIME", value_parser = settings::duration)]
     warn_root_expiry: Duration,
     /// Warn of bundles that were last received longer ago than this
     #[arg(long, default_value = "24h", value_name = "TIME", value_parser = settings::duration)]

@@ -56,8 +56,8 @@ pub enum FetchError {
     /// than we looked, and no answer of its endpoint can be believed any more.
     #[error(
         "locked out: the endpoint's certificate is not signed by any root that we hold ({0}); the partner has \
-         replaced its CA since the last fetch, or somebody else answers. Fetch its bundle by another way \
-         (`dirctl bundle fetch --fingerprint`, or from the partner's operator) and give it as a new bootstrap_file"
+         replaced its CA since the last fetch, or somebody else answers. Get its bundle by another way \
+         (from the partner's operator, compared by fingerprint) and give it as a new bootstrap_file"
     )]
     LockedOut(String),
     /// TLS or HTTP broke.
