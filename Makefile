@@ -34,8 +34,7 @@ test-chart: ## lint, strict schemas and assertions over the rendered chart
 test-world: ## the same product against real SPIRE and real Zot (found on PATH)
 	@scripts/check-world.sh
 	cargo build --workspace --locked
-	cargo test --locked -p product-tests --features world --test world
-	cargo test --locked -p dir-store --features world --test world
+	cargo test --workspace --locked --features product-tests/world,dir-store/world --test world
 
 bench: ## the benchmark report: table on the screen, JSON in bench-report/
 	@scripts/bench.sh
