@@ -1,6 +1,6 @@
 //! Child processes of the report, and what the kernel says of their CPU and memory.
 
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Write};
 use std::net::TcpStream;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -24,6 +24,16 @@ impl Running {
             std::thread::sleep(Duration::from_millis(1));
         }
         Ok(child)
+    }
+
+    /// Waits until `/readyz` on the ops port says yes.
+    pub(crate) fn wait_ready(&self, ops_port: u16) -> anyhow::Result<()> {
+        let end = Instant::now() + PATIENCE;
+        while !ready(ops_port).unwrap_or(false) {
+            anyhow::ensure!(Instant::now() < end, "not ready within {PATIENCE:?}");
+            std::thread::sleep(Duration::from_millis(2));
+        }
+        Ok(())
     }
 
     /// Starts a load process and hands over its first line; the process lives until the handle is dropped.
@@ -64,6 +74,14 @@ impl Drop for Running {
         drop(self.0.kill());
         drop(self.0.wait());
     }
+}
+
+fn ready(ops_port: u16) -> std::io::Result<bool> {
+    let mut stream = TcpStream::connect(("127.0.0.1", ops_port))?;
+    stream.write_all(b"GET /readyz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")?;
+    let mut status = String::new();
+    BufReader::new(stream).read_line(&mut status)?;
+    Ok(status.contains(" 200 "))
 }
 
 /// A TCP port of this machine on which nobody listened a moment ago.

@@ -108,6 +108,9 @@ impl Bench<'_> {
         let (server, port) = self.world.directory("embedded", &Store::Layout)?;
         eprintln!("filling the store with {} records", self.args.records);
         self.fill(port)?;
+        server.terminate()?;
+        self.restart("start to ready, the records of the store")?;
+        let (server, port) = self.world.directory("embedded", &Store::Layout)?;
         let both = Both { echo: &echo, echo_port, server: &server, port };
         self.compare("pull, cached, 1 KiB (unary echo)", Call::Pull, Call::Echo, 64, Some(0.5), &both)?;
         self.compare("pull (echo as stream of one)", Call::Pull, Call::EchoBidi, 64, None, &both)?;
@@ -122,7 +125,7 @@ impl Bench<'_> {
         let peak = server.memory_kib("VmHWM")? / 1024.0;
         self.figure("server peak RSS after all of this", peak, "MiB", String::new(), "");
         server.terminate()?;
-        self.restart()
+        self.restart("start to ready, all that was pushed above too")
     }
 
     fn fill(&mut self, port: u16) -> anyhow::Result<()> {
@@ -225,8 +228,8 @@ impl Bench<'_> {
         Ok(())
     }
 
-    /// Start to ready with everything that was pushed.
-    fn restart(&mut self) -> anyhow::Result<()> {
+    /// From starting the process to `/readyz`.
+    fn restart(&mut self, name: &str) -> anyhow::Result<()> {
         eprintln!("measuring: start to ready");
         let mut seconds = Vec::new();
         for _ in 0..self.args.rounds {

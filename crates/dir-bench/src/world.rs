@@ -73,6 +73,7 @@ impl World {
         command.arg("serve").arg("--config").arg(&config);
         command.stdout(log.try_clone()?).stderr(log);
         let running = Running::server(&mut command, port).with_context(|| dir.display().to_string())?;
+        running.wait_ready(ops)?;
         Ok((running, port))
     }
 
