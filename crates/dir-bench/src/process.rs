@@ -26,10 +26,11 @@ impl Running {
         Ok(child)
     }
 
-    /// Waits until `/readyz` on the ops port says yes.
-    pub(crate) fn wait_ready(&self, ops_port: u16) -> anyhow::Result<()> {
+    /// Waits until `/readyz` on the ops port says yes, as long as the process lives.
+    pub(crate) fn wait_ready(&mut self, ops_port: u16) -> anyhow::Result<()> {
         let end = Instant::now() + PATIENCE;
         while !ready(ops_port).unwrap_or(false) {
+            anyhow::ensure!(self.0.try_wait()?.is_none(), "the server ended before it was ready");
             anyhow::ensure!(Instant::now() < end, "not ready within {PATIENCE:?}");
             std::thread::sleep(Duration::from_millis(2));
         }

@@ -72,7 +72,7 @@ impl World {
         let mut command = Command::new(&self.server);
         command.arg("serve").arg("--config").arg(&config);
         command.stdout(log.try_clone()?).stderr(log);
-        let running = Running::server(&mut command, port).with_context(|| dir.display().to_string())?;
+        let mut running = Running::server(&mut command, port).with_context(|| dir.display().to_string())?;
         running.wait_ready(ops)?;
         Ok((running, port))
     }
