@@ -8,12 +8,17 @@ use crate::core::Core;
 use dir_core::Cid;
 use dir_core::index::IndexError;
 use std::cmp::Reverse;
+use std::fs::{File, TryLockError};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::thread;
+use std::time::{Duration, Instant};
 
 /// Threads that load at most.
 const MAX_LOADERS: usize = 8;
+
+/// How long an index that this process closed may take to let go of its file.
+const RELEASE_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Rows that are worth a chunk of their own when a small index is loaded.
 const MIN_SHARE: usize = 1_024;
@@ -42,8 +47,33 @@ pub(super) fn load(config: &SledConfig) -> Result<Loaded, IndexError> {
     })
 }
 
+/// Waits until nobody holds sled's own lock on `file`. Our lock beside the directory keeps other processes out,
+/// so a holder can only be a background write of an index that this process has just dropped: sled does not wait
+/// for those, and its `open` would fail instead of waiting.
+fn await_release(file: &Path) -> Result<(), IndexError> {
+    const CONTEXT: &str = "waiting for the last writes of the index";
+    let held = match File::open(file) {
+        Ok(held) => held,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
+        Err(error) => return Err(from_io_at(CONTEXT, file, &error)),
+    };
+    let start = Instant::now();
+    loop {
+        match held.try_lock() {
+            Ok(()) => return Ok(()),
+            Err(TryLockError::WouldBlock) if start.elapsed() < RELEASE_TIMEOUT => {
+                thread::sleep(Duration::from_millis(5));
+            }
+            // Whoever holds it now is named by sled.
+            Err(TryLockError::WouldBlock) => return Ok(()),
+            Err(TryLockError::Error(error)) => return Err(from_io_at(CONTEXT, file, &error)),
+        }
+    }
+}
+
 fn load_unguarded(config: &SledConfig) -> Result<Loaded, IndexError> {
     let dir = config.path.join("db");
+    await_release(&dir.join("db"))?;
     remove_partial_snapshots(&dir)?;
     let db = sled::Config::new()
         .path(&dir)

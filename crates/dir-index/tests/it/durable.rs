@@ -95,6 +95,21 @@ async fn the_event_log_is_bounded() {
     assert!(kept.len() >= 300 && kept.last().unwrap().seq == 1_000);
 }
 
+/// sled's background writes outlive its handle by a moment; opening waits for them.
+#[tokio::test]
+async fn an_index_that_was_just_dropped_opens_again() {
+    let dir = tempfile::tempdir().unwrap();
+    drop(SledIndex::open(config(dir.path())).unwrap());
+    let file = std::fs::File::open(config(dir.path()).path.join("db").join("db")).unwrap();
+    file.try_lock().unwrap();
+    let late = std::thread::spawn(move || {
+        std::thread::sleep(std::time::Duration::from_millis(300));
+        drop(file);
+    });
+    assert!(SledIndex::open(config(dir.path())).unwrap().is_empty());
+    late.join().unwrap();
+}
+
 #[test]
 fn a_place_that_cannot_be_used_is_named() {
     let dir = tempfile::tempdir().unwrap();
