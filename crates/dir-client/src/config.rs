@@ -24,6 +24,8 @@ pub enum Source {
     Flag(&'static str),
     /// An environment variable.
     Env(&'static str),
+    /// A profile of this name.
+    Profile(String),
     /// Nobody said anything.
     Default,
 }
@@ -33,6 +35,7 @@ impl fmt::Display for Source {
         match self {
             Source::Flag(name) => write!(f, "from {name}"),
             Source::Env(name) => write!(f, "from ${name}"),
+            Source::Profile(name) => write!(f, "from profile {name}"),
             Source::Default => f.write_str("the default"),
         }
     }

@@ -1,12 +1,13 @@
 //! The command line.
 
-use crate::commands::{cid, completion, delete, health, info, pull, push, search, version};
+use crate::commands::{cid, completion, config, delete, health, info, profile, pull, push, search, version};
 use crate::output::Format;
 use clap::{Args, Parser, Subcommand};
 use dir_client::settings::Flags;
 
 const AFTER_HELP: &str = "\
-Settings are taken from flags, then from the environment, then from defaults.
+Settings are taken from flags, then from the environment, then from the profile, then from defaults;
+`dirctl config explain` shows which and why.
 Data goes to stdout, everything else to stderr.
 
 Exit codes:
@@ -28,6 +29,9 @@ pub(crate) struct Cli {
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Global options")]
 pub(crate) struct GlobalArgs {
+    /// Profile to take settings from [env: DIRECTORY_CLIENT_CONTEXT] [default: the one in use]
+    #[arg(short, long, visible_alias = "context", global = true, value_name = "NAME")]
+    pub(crate) profile: Option<String>,
     /// Server: host:port, grpcs://host, grpc://host:port or unix:///path [env: DIRECTORY_CLIENT_SERVER_ADDRESS]
     /// [default: 0.0.0.0:8888, which is this machine]
     #[arg(long, global = true, value_name = "ADDR")]
@@ -100,6 +104,10 @@ pub(crate) enum Command {
     Delete(delete::DeleteArgs),
     Cid(cid::CidFileArgs),
     Health(health::HealthArgs),
+    #[command(subcommand, visible_alias = "context")]
+    Profile(profile::ProfileCommand),
+    #[command(subcommand)]
+    Config(config::ConfigCommand),
     Version(version::VersionArgs),
     Completion(completion::CompletionArgs),
 }

@@ -10,8 +10,8 @@ const HEAD: &str = "\
 
 <!-- Made from the program by `UPDATE_DOCS=1 cargo test -p dirctl docs`; a test fails when it differs. -->
 
-Settings are taken from flags, then from the environment, then from defaults. Data goes to stdout, everything else to
-stderr. Every command takes the global options listed first.
+Settings are taken from flags, then from the environment, then from the profile, then from defaults. Data goes to stdout,
+everything else to stderr. Every command takes the global options listed first.
 ";
 
 fn reference() -> String {

@@ -30,6 +30,11 @@ impl Fail {
         Self { kind: "usage", message: message.into(), next: next.into(), code: exit::USAGE, general: true }
     }
 
+    /// A setting, or a file of settings, is wrong.
+    pub(crate) fn config(message: impl Into<String>, next: impl Into<String>) -> Self {
+        Self { kind: "config", message: message.into(), next: next.into(), code: exit::CONFIG, general: true }
+    }
+
     /// A file or stream of this machine.
     pub(crate) fn local(what: impl Display, cause: impl Display) -> Self {
         Self {

@@ -9,6 +9,7 @@ mod documents;
 mod fail;
 mod json;
 mod output;
+mod profiles;
 mod progress;
 
 use clap::Parser;

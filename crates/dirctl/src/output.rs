@@ -1,5 +1,6 @@
 //! stdout is data, stderr is talk.
 
+use crate::fail::Fail;
 use clap::ValueEnum;
 use serde::Serialize;
 use std::io::{self, IsTerminal, Write};
@@ -38,6 +39,18 @@ impl Out {
             Format::Json | Format::Human => serde_json::to_string_pretty(value).map_err(io::Error::other)?,
         };
         self.line(text.trim_end())
+    }
+
+    /// A command's failure as a document of its own, for programs that read the output. People read stderr.
+    pub(crate) fn failure(self, fail: &Fail) {
+        #[derive(Serialize)]
+        struct Document<'a> {
+            error: &'a Fail,
+        }
+        if self.format != Format::Human && !fail.message.is_empty() {
+            // The exit code says that it failed, whoever reads or does not read this.
+            let _ = self.value(&Document { error: fail });
+        }
     }
 
     /// Records, given in canonical form. One is written as itself, several (or `as_list`) as a list.

@@ -79,7 +79,7 @@ async fn check(global: &GlobalArgs, thresholds: &Thresholds) -> Result<Report, F
     if flags.auth_mode.is_none() && env("DIRECTORY_CLIENT_AUTH_MODE").is_none_or(|mode| mode.is_empty()) {
         flags.auth_mode = Some(AUTH_MODE.to_owned());
     }
-    let config = settings::client_config(&flags, &env)?;
+    let config = settings::client_config(&settings::Sources { flags: &flags, env: &env, profile: None })?;
     let config =
         ClientConfig { user_agent: concat!("dir-admin/", env!("CARGO_PKG_VERSION")).to_owned(), ..config };
     let bound = config.identity_timeout.saturating_mul(STEPS);

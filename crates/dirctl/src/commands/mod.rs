@@ -2,9 +2,11 @@
 
 pub(crate) mod cid;
 pub(crate) mod completion;
+pub(crate) mod config;
 pub(crate) mod delete;
 pub(crate) mod health;
 pub(crate) mod info;
+pub(crate) mod profile;
 pub(crate) mod pull;
 pub(crate) mod push;
 pub(crate) mod search;
@@ -13,11 +15,18 @@ pub(crate) mod version;
 use crate::cli::{Cli, Command, GlobalArgs};
 use crate::fail::{Fail, Tally};
 use crate::output::{Out, Talk};
+use crate::profiles;
+use dir_client::settings::{Flags, Profile, Sources};
 use dir_client::{Client, ClientConfig, exit, settings};
 use dir_runtime::SystemClock;
 use serde::Serialize;
 use std::sync::Arc;
 use tracing::Level;
+
+/// The environment of this process.
+pub(crate) fn env(name: &str) -> Option<String> {
+    std::env::var(name).ok()
+}
 
 /// What a command works with.
 pub(crate) struct Context {
@@ -27,12 +36,32 @@ pub(crate) struct Context {
 }
 
 impl Context {
-    /// A client as flags and environment describe it.
+    /// What the flags say of the connection.
+    pub(crate) fn flags(&self) -> Flags {
+        self.global.flags()
+    }
+
+    /// The profile that the command line names.
+    pub(crate) fn profile_flag(&self) -> Option<&str> {
+        self.global.profile.as_deref()
+    }
+
+    /// The profile in force.
+    pub(crate) fn profile(&self) -> Result<Option<Profile>, Fail> {
+        profiles::in_force(self.profile_flag(), &env)
+    }
+
+    /// What flags, environment and profile say.
+    pub(crate) fn settings(&self) -> Result<ClientConfig, Fail> {
+        let profile = self.profile()?;
+        let profile = profile.as_ref();
+        let config = settings::client_config(&Sources { flags: &self.flags(), env: &env, profile })?;
+        Ok(ClientConfig { user_agent: concat!("dirctl/", env!("CARGO_PKG_VERSION")).to_owned(), ..config })
+    }
+
+    /// A client as they describe it.
     pub(crate) async fn client(&self) -> Result<Client, Fail> {
-        let config = settings::client_config(&self.global.flags(), &|name: &str| std::env::var(name).ok())?;
-        let config =
-            ClientConfig { user_agent: concat!("dirctl/", env!("CARGO_PKG_VERSION")).to_owned(), ..config };
-        Ok(Client::new(config, Arc::new(SystemClock)).await?)
+        Ok(Client::new(self.settings()?, Arc::new(SystemClock)).await?)
     }
 
     /// The last words of a command over many things, when some of them failed.
@@ -86,6 +115,7 @@ pub(crate) async fn run(cli: Cli) -> u8 {
         biased;
         done = dispatch(&context, cli.command) => done.unwrap_or_else(|fail| {
             fail.tell(talk);
+            context.out.failure(&fail);
             fail.code
         }),
         _ = tokio::signal::ctrl_c() => {
@@ -104,6 +134,8 @@ async fn dispatch(context: &Context, command: Command) -> Result<u8, Fail> {
         Command::Delete(args) => delete::run(context, args).await,
         Command::Cid(args) => cid::run(context, args).await,
         Command::Health(args) => health::run(context, args).await,
+        Command::Profile(command) => profile::run(context, command),
+        Command::Config(command) => config::run(context, &command),
         Command::Version(args) => version::run(context, args).await,
         Command::Completion(args) => completion::run(context, &args),
     }

@@ -4,5 +4,6 @@
 
 mod errors;
 mod node;
+mod profiles;
 mod records;
 mod spiffe;
