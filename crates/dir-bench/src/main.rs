@@ -3,6 +3,7 @@
 
 mod codec;
 mod echo;
+mod fill;
 mod identity;
 mod load;
 mod process;
@@ -35,6 +36,8 @@ enum Command {
     },
     /// Load a server (started by `report`).
     Load(load::LoadArgs),
+    /// Fill a store directory, or a Zot data directory, with generated records.
+    Fill(fill::FillArgs),
 }
 
 fn main() -> anyhow::Result<()> {
@@ -44,5 +47,6 @@ fn main() -> anyhow::Result<()> {
         Command::Report(args) => report::run(&args, &runtime),
         Command::Echo { listen, socket } => runtime.block_on(echo::serve(listen, socket)),
         Command::Load(args) => runtime.block_on(load::run(args)),
+        Command::Fill(args) => fill::run(&args),
     }
 }

@@ -9,9 +9,11 @@ mod process;
 
 use backend::{Corrupt, OciBackend};
 use dir_core::Cid;
-use dir_core::store::{Known, Presence, Put, RecordStore};
+use dir_core::store::{Known, Presence, Put, RecordStore, Walked};
 use dir_store::{Layout, OciConfig, OciStore};
+use dir_testkit::fill::{Fill, Shape, Tagging, fill};
 use dir_testkit::store_conformance::{at, run, sample, sample_referrer};
+use futures::StreamExt;
 use process::{Running, flip};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -29,8 +31,12 @@ fn program() -> PathBuf {
 }
 
 async fn zot() -> Zot {
+    serve(tempfile::tempdir().unwrap()).await
+}
+
+/// A Zot on the directory `data` below `dir`.
+async fn serve(dir: tempfile::TempDir) -> Zot {
     let program = program();
-    let dir = tempfile::tempdir().unwrap();
     let root = dir.path().to_owned();
     let running = Running::start(|port| {
         // `dedupe: false` from the first start on, as the chart has it.
@@ -94,4 +100,48 @@ async fn a_single_repository_is_recognised_and_referrers_keep_their_place() {
     assert_eq!(store.referrers(&record.cid()).await.unwrap(), listed);
     assert_eq!(store.get(&record.cid(), Known::Unknown).await.unwrap(), record);
     OciStore::new(&config(zot, Layout::Sharded)).unwrap().ping().await.unwrap_err();
+}
+
+/// Zot serves a directory that was filled without it: every record, its referrers with and without tags.
+async fn serves_what_was_filled(shape: Shape, layout: Layout, tagging: Tagging) {
+    let dir = tempfile::tempdir().unwrap();
+    let order = Fill { referrers_every: 10, tagging, ..Fill::new(shape, 300) };
+    let filled = fill(&dir.path().join("data"), &order, |_| ()).unwrap();
+    let zot = serve(dir).await;
+    let store = OciStore::new(&config(&zot, Layout::Auto)).unwrap();
+    let walked: Vec<_> = store.walk(None).map(Result::unwrap).collect().await;
+    assert_eq!(store.layout(), Some(layout));
+    let mut found: Vec<_> = walked
+        .iter()
+        .filter_map(|w| match w {
+            Walked::Record(stored) => Some((stored.created, stored.cid)),
+            _ => None,
+        })
+        .collect();
+    found.sort_unstable();
+    assert_eq!(found.into_iter().map(|(_, cid)| cid).collect::<Vec<_>>(), filled.cids);
+    for (n, cid) in filled.cids.iter().enumerate().step_by(7) {
+        store.get(cid, Known::Unknown).await.unwrap();
+        let referrers = store.referrers(cid).await.unwrap();
+        assert_eq!(referrers.len(), if n % 10 == 0 { 2 } else { 0 }, "{cid}");
+        for referrer in &referrers {
+            store.referrer_bytes(cid, referrer).await.unwrap();
+        }
+    }
+    // It is a registry like any other: changes go on.
+    let (record, facts) = sample(1);
+    store.put(&record, &facts, at(0), Presence::Absent).await.unwrap();
+    assert!(store.delete(&filled.cids[0]).await.unwrap());
+    assert!(store.resolve(&filled.cids[0]).await.unwrap().is_none());
+    assert!(store.resolve(&record.cid()).await.unwrap().is_some());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_filled_directory_is_served_in_one_repository() {
+    serves_what_was_filled(Shape::Single, Layout::Single, Tagging::OwnCid).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_filled_directory_is_served_in_shards() {
+    serves_what_was_filled(Shape::Sharded, Layout::Sharded, Tagging::Untagged).await;
 }

@@ -1,6 +1,7 @@
 //! Fakes and conformance suites.
 
 pub mod fake_registry;
+pub mod fill;
 pub mod generate;
 pub mod index_conformance;
 pub mod oracle;
