@@ -1,7 +1,7 @@
 # Directory: build, run, test. `make help` lists the targets.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help run demo build setup lint test test-unit test-interop test-chart test-world bench clean
+.PHONY: help run demo lab build setup lint test test-unit test-interop test-chart test-world bench clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | sort | expand -t 16
@@ -11,6 +11,10 @@ run: ## build and start a directory on this machine: mTLS with an embedded ident
 
 demo: ## the same as a short story that ends by itself
 	@scripts/run.sh --demo
+
+lab: ## two organisations on this machine: federation, rotation, switches to break things (STORY=1: the story, then end)
+	cargo build --profile local --locked -p dir-apiserver
+	target/local/dir-apiserver lab $(if $(STORY),--story)
 
 build: ## all binaries, development profile
 	cargo build --workspace --locked

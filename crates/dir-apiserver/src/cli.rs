@@ -85,6 +85,8 @@ enum Command {
         #[command(subcommand)]
         command: commands::authz::AuthzCommand,
     },
+    /// Several organisations on this machine: servers, agents, federation, rotation, and switches to break things.
+    Lab(crate::lab::LabArgs),
     /// Prints a completion script.
     Completion {
         /// The shell.
@@ -205,6 +207,7 @@ pub fn run() -> ExitCode {
     let mut cli = Cli::parse();
     let done = match cli.command {
         None | Some(Command::Serve) => commands::serve::run(&cli.settings.load()),
+        Some(Command::Lab(args)) => crate::lab::run(&args),
         Some(Command::Completion { shell }) => commands::completion::run(shell),
         Some(Command::Version { output }) => commands::version::run(output),
         Some(Command::Authz { command }) => commands::authz::run(command, &cli.settings.load()),

@@ -6,4 +6,5 @@ pub mod cli;
 mod commands;
 pub mod config;
 pub mod exit;
+mod lab;
 mod node;

@@ -182,6 +182,19 @@ impl DevWorkloadApi {
         self.world.rotate_ca(trust_domain)
     }
 
+    /// Makes a new CA for a trust domain and pushes the bundle with it; it does not sign before
+    /// [`DevWorkloadApi::activate_ca`], so that partners who look now and then can learn it first. Returns whether
+    /// the domain exists.
+    pub fn announce_ca(&self, trust_domain: &str) -> bool {
+        self.world.announce_ca(trust_domain)
+    }
+
+    /// Lets the CA that was announced last sign from the next [`DevWorkloadApi::rotate`] on. Returns whether there
+    /// is one.
+    pub fn activate_ca(&self, trust_domain: &str) -> bool {
+        self.world.activate_ca(trust_domain)
+    }
+
     /// Drops all CAs of a trust domain but the newest from its bundle, for every socket.
     pub fn retire_cas(&self, trust_domain: &str) -> bool {
         self.world.retire_cas(trust_domain)

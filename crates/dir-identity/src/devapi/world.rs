@@ -203,6 +203,39 @@ impl World {
         }
     }
 
+    /// A new CA beside the old ones that does not sign yet.
+    pub(crate) fn announce_ca(&self, name: &str) -> bool {
+        let now = self.now();
+        let Ok(name) = parse_domain(name) else { return false };
+        {
+            let mut domains = self.domains.lock();
+            let Some(domain) = domains.get_mut(&name) else { return false };
+            match Authority::new(&name, now, self.ca_ttl, self.form) {
+                // The last one signs.
+                Ok(ca) => domain.cas.insert(domain.cas.len().saturating_sub(1), Arc::new(ca)),
+                Err(error) => {
+                    tracing::error!(%error, "development CA could not be announced");
+                    return false;
+                }
+            }
+        }
+        self.republish_all();
+        true
+    }
+
+    /// Lets the CA sign that was announced last.
+    pub(crate) fn activate_ca(&self, name: &str) -> bool {
+        let Ok(name) = parse_domain(name) else { return false };
+        let mut domains = self.domains.lock();
+        let Some(domain) = domains.get_mut(&name) else { return false };
+        let count = domain.cas.len();
+        if count < 2 {
+            return false;
+        }
+        domain.cas.swap(count - 2, count - 1);
+        true
+    }
+
     /// A new CA beside the old ones; expired ones leave the bundle.
     pub(crate) fn rotate_ca(&self, name: &str) -> bool {
         let now = self.now();
