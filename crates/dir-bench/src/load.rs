@@ -2,7 +2,7 @@
 
 use crate::codec::Raw;
 use crate::echo::Payload;
-use crate::{identity, records};
+use crate::{ask, identity, records};
 use bytes::Bytes;
 use clap::{Args, ValueEnum};
 use futures::StreamExt;
@@ -33,6 +33,16 @@ pub(crate) enum Call {
     Lookup,
     /// Search with three filters, at most fifty CIDs.
     Search,
+    /// The same, with values in the middle of near-unique texts.
+    SearchInside,
+    /// Count a fifth of all records and more.
+    Count,
+    /// Resolve a name of which there are one or two records.
+    Resolve,
+    /// Listen for pushes: subscribes, then holds until standard input closes.
+    Listen,
+    /// Wait until the index holds every record.
+    Rebuilt,
     /// Push one new record on a stream of its own.
     Push,
     /// Push new records on one stream per caller, a window of them in flight.
@@ -47,12 +57,18 @@ impl Call {
             Call::EchoMany => "/directory.bench.v1.Echo/Many",
             Call::Pull => "/agntcy.dir.store.v1.StoreService/Pull",
             Call::Lookup => "/agntcy.dir.store.v1.StoreService/Lookup",
-            Call::Search => "/agntcy.dir.search.v1.SearchService/SearchCIDs",
+            Call::Search | Call::SearchInside => "/agntcy.dir.search.v1.SearchService/SearchCIDs",
+            Call::Count => "/agntcy.dir.search.v1.SearchService/CountRecords",
+            Call::Resolve => "/agntcy.dir.naming.v1.NamingService/Resolve",
+            Call::Rebuilt => "/directory.admin.v1.AdminService/GetIndexStatus",
+            Call::Listen => "/agntcy.dir.events.v1.EventService/Listen",
             Call::Push | Call::PushStream => "/agntcy.dir.store.v1.StoreService/Push",
         })
     }
 }
 
+/// Records that are pulled and looked up.
+const POPULAR: usize = 10_000;
 /// Records in flight on one push stream.
 const WINDOW: u64 = 32;
 
@@ -89,6 +105,9 @@ pub(crate) struct LoadArgs {
     /// Number of the run: makes pushed records new.
     #[arg(long, default_value_t = 0)]
     pub(crate) run: u64,
+    /// Records of the catalogue that the store was filled from.
+    #[arg(long, default_value_t = 10_000)]
+    pub(crate) scale: u64,
     /// Keep the connections open and idle until standard input closes, after the calls.
     #[arg(long)]
     pub(crate) hold: bool,
@@ -140,7 +159,7 @@ impl Work {
 
     fn request(&self, n: u64) -> anyhow::Result<Bytes> {
         if matches!(self.args.call, Call::Push | Call::PushStream) {
-            return records::message(self.args.run, n);
+            return records::message(self.args.run, self.args.scale, n);
         }
         let len = u64::try_from(self.requests.len())?;
         Ok(self.requests[usize::try_from(n % len)?].clone())
@@ -155,6 +174,12 @@ pub(crate) async fn run(args: LoadArgs) -> anyhow::Result<()> {
         channels.push(identity::channel(&identity, args.port).await?);
     }
     let requests = requests(&args)?;
+    if args.call == Call::Listen {
+        return listen(&args, &channels, &requests).await;
+    }
+    if args.call == Call::Rebuilt {
+        return rebuilt(&args, &channels).await;
+    }
     let length = Duration::from_millis(args.millis);
     let start = Instant::now() + if args.calls == 0 { length / 10 } else { Duration::ZERO };
     let zero = || AtomicU64::new(0);
@@ -188,6 +213,48 @@ pub(crate) async fn run(args: LoadArgs) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// Waits until the index is ready; prints how many records it has.
+async fn rebuilt(args: &LoadArgs, channels: &[Channel]) -> anyhow::Result<()> {
+    use dir_proto::directory::admin::v1::{GetIndexStatusResponse, get_index_status_response::State};
+    let channel = channels.first().ok_or_else(|| anyhow::anyhow!("a connection is needed"))?;
+    let (mut grpc, start) = (Grpc::new(channel.clone()), Instant::now());
+    let records = loop {
+        grpc.ready().await?;
+        let answer = grpc.unary(Request::new(Bytes::new()), args.call.path(), Raw).await?.into_inner();
+        let status = GetIndexStatusResponse::decode(answer)?;
+        match status.state() {
+            State::Ready => break status.records,
+            State::Failed => anyhow::bail!("the rebuild failed: {}", status.detail),
+            _ => tokio::time::sleep(Duration::from_millis(20)).await,
+        }
+    };
+    let seconds = start.elapsed().as_secs_f64();
+    let zero = Outcome { calls: records, begun: 0, errors: 0, seconds, p50_us: 0, p99_us: 0, p999_us: 0 };
+    println!("{}", serde_json::to_string(&zero)?);
+    Ok(())
+}
+
+/// Subscribes once per caller, prints a line when all are live, and reads until standard input closes.
+async fn listen(args: &LoadArgs, channels: &[Channel], requests: &[Bytes]) -> anyhow::Result<()> {
+    let request = requests.first().ok_or_else(|| anyhow::anyhow!("nothing to ask"))?;
+    let mut readers = tokio::task::JoinSet::new();
+    let seen = Arc::new(AtomicU64::new(0));
+    for i in 0..args.callers {
+        let mut grpc = Grpc::new(channels[i % channels.len()].clone());
+        grpc.ready().await?;
+        let answers = grpc.server_streaming(Request::new(request.clone()), args.call.path(), Raw).await?;
+        let (mut answers, seen): (Streaming<Bytes>, _) = (answers.into_inner(), seen.clone());
+        readers.spawn(async move {
+            while let Ok(Some(_)) = answers.message().await {
+                seen.fetch_add(1, Ordering::Relaxed);
+            }
+        });
+    }
+    println!("listening");
+    tokio::task::spawn_blocking(|| std::io::read_to_string(std::io::stdin())).await??;
+    Ok(())
+}
+
 fn outcome(work: &Work, mut latencies: Vec<u32>) -> Outcome {
     latencies.sort_unstable();
     let at = |per_mille: usize| {
@@ -214,25 +281,25 @@ fn requests(args: &LoadArgs) -> anyhow::Result<Vec<Bytes>> {
     Ok(match args.call {
         Call::Echo | Call::EchoBidi => vec![payload(1024)],
         Call::EchoMany => vec![payload(59)],
-        Call::Search => vec![search_request()],
-        Call::Push | Call::PushStream => Vec::new(),
+        Call::Search => records::SEARCHES.iter().map(|s| ask::search(s)).collect(),
+        Call::SearchInside => records::INSIDE.iter().map(|s| ask::search(s)).collect(),
+        Call::Count => vec![ask::count(&records::COUNT)],
+        Call::Resolve => {
+            (0..args.scale.min(2000)).map(|n| ask::resolve(records::name(args.scale, n))).collect()
+        }
+        Call::Listen => vec![ask::pushes()],
+        Call::Push | Call::PushStream | Call::Rebuilt => Vec::new(),
         Call::Pull | Call::Lookup => {
             let path = args.cids.as_ref().ok_or_else(|| anyhow::anyhow!("--cids FILE is needed"))?;
             let cids = std::fs::read_to_string(path)?;
             let reference = |cid: &str| dir_proto::agntcy::dir::core::v1::RecordRef { cid: cid.to_owned() };
-            let all: Vec<Bytes> = cids.lines().map(|cid| reference(cid).encode_to_vec().into()).collect();
+            // Those that are in demand: fewer than a cache of default size holds.
+            let popular = cids.lines().take(POPULAR);
+            let all: Vec<Bytes> = popular.map(|cid| reference(cid).encode_to_vec().into()).collect();
             anyhow::ensure!(!all.is_empty(), "{} names no CID", path.display());
             all
         }
     })
-}
-
-fn search_request() -> Bytes {
-    use dir_proto::agntcy::dir::search::v1::{RecordQuery, SearchCiDsRequest};
-    let query =
-        |(kind, value): (i32, &str)| RecordQuery { r#type: kind, value: value.to_owned(), negate: false };
-    let queries = records::SEARCH.map(query).to_vec();
-    SearchCiDsRequest { queries, limit: Some(50), ..Default::default() }.encode_to_vec().into()
 }
 
 type Measured = (Vec<u32>, Vec<String>);
@@ -280,8 +347,12 @@ async fn one_call(
     request: Bytes,
 ) -> Result<Bytes, tonic::Status> {
     let answers = match call {
-        Call::Echo => return Ok(grpc.unary(Request::new(request), path, Raw).await?.into_inner()),
-        Call::EchoMany | Call::Search => grpc.server_streaming(Request::new(request), path, Raw).await?,
+        Call::Echo | Call::Count | Call::Resolve => {
+            return Ok(grpc.unary(Request::new(request), path, Raw).await?.into_inner());
+        }
+        Call::EchoMany | Call::Search | Call::SearchInside => {
+            grpc.server_streaming(Request::new(request), path, Raw).await?
+        }
         _ => grpc.streaming(Request::new(futures::stream::iter([request])), path, Raw).await?,
     };
     let mut answers: Streaming<Bytes> = answers.into_inner();

@@ -1,6 +1,8 @@
 //! Benchmarks of the whole server: `dir-bench report` starts everything, loads it from processes of their own
 //! over real mTLS, and compares with a bare echo behind the same acceptor in the same run.
 
+mod ask;
+mod bench;
 mod codec;
 mod echo;
 mod fill;
@@ -24,7 +26,7 @@ struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Run every benchmark and print the report; JSON goes to a file.
-    Report(report::ReportArgs),
+    Report(bench::ReportArgs),
     /// Serve the bare echo (started by `report`).
     Echo {
         /// Address to listen on.
@@ -44,7 +46,7 @@ fn main() -> anyhow::Result<()> {
     drop(rustls::crypto::ring::default_provider().install_default());
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     match Cli::parse().command {
-        Command::Report(args) => report::run(&args, &runtime),
+        Command::Report(args) => bench::run(&args, &runtime),
         Command::Echo { listen, socket } => runtime.block_on(echo::serve(listen, socket)),
         Command::Load(args) => runtime.block_on(load::run(args)),
         Command::Fill(args) => fill::run(&args),

@@ -1,44 +1,67 @@
-//! Records to push: realistic enough in shape, unique by number, about one KiB each.
+//! Records to push, and what is asked for: from the catalogue of the test kit, so that every process of a run knows
+//! the same records by their numbers.
 
 use bytes::Bytes;
 use dir_core::json::Doc;
-use serde_json::json;
+use dir_core::query::QueryKind;
+use dir_testkit::catalogue::Catalogue;
 
-const SKILLS: &[(&str, u32)] = &[
-    ("natural_language_processing/text_completion", 10201),
-    ("natural_language_processing/summarization", 10202),
-    ("analytical_skills/coding_skills/text_to_code", 50201),
-    ("retrieval_augmented_generation/document_or_database_question_answering", 601),
-    ("tool_interaction/api_schema_understanding", 1401),
-];
-const DOMAINS: &[(&str, u32)] = &[
-    ("technology/networking", 103),
-    ("finance_and_business/banking", 201),
-    ("healthcare/telemedicine", 901),
-];
+/// The catalogue of a run. Later runs push records of their own.
+fn catalogue(run: u64, scale: u64) -> Catalogue {
+    Catalogue::new(run + 1, scale)
+}
 
-/// The skill, domain and author that a three-filter search of the benchmark asks for.
-pub(crate) const SEARCH: [(i32, &str); 3] =
-    [(4, "natural_language_processing/text_completion"), (8, "technology/networking"), (10, "Team 0")];
-
-/// The encoded `Record` message of record number `n` of run `run`.
-pub(crate) fn message(run: u64, n: u64) -> anyhow::Result<Bytes> {
-    let skill = SKILLS[usize::try_from(n)? % SKILLS.len()];
-    let other = SKILLS[usize::try_from(n / 7)? % SKILLS.len()];
-    let domain = DOMAINS[usize::try_from(n / 3)? % DOMAINS.len()];
-    let record = json!({
-        "name": format!("bench.example.org/run-{run}/agent-{n}"),
-        "version": format!("v1.{}.{}", n % 10, n % 7),
-        "schema_version": "1.0.0",
-        "description": format!("Agent {n} of benchmark run {run}. {}", "It answers questions about orders. ".repeat(8)),
-        "authors": [format!("Team {} <team@example.org>", n % 20), "Example Organization"],
-        "created_at": "2025-06-01T08:30:00Z",
-        "skills": [{ "name": skill.0, "id": skill.1 }, { "name": other.0, "id": other.1 }],
-        "domains": [{ "name": domain.0, "id": domain.1 }],
-        "locators": [{ "type": "container_image", "urls": [format!("https://registry.example.org/agents/{n}")] }],
-        "modules": [{ "name": "integration/mcp", "data": { "transport": "http", "port": 8080 } }],
-        "annotations": { "team": format!("team-{}", n % 20), "tier": if n.is_multiple_of(3) { "gold" } else { "silver" } }
-    });
-    let doc = Doc::parse(record.to_string().as_bytes())?;
+/// The encoded `Record` message of record number `n` of run `run`, in a catalogue of `scale` records.
+pub(crate) fn message(run: u64, scale: u64, n: u64) -> anyhow::Result<Bytes> {
+    let doc = Doc::parse(catalogue(run, scale).json(n).to_string().as_bytes())?;
     Ok(dir_proto::wire::encode_record(&doc)?)
 }
+
+/// The name of record number `n` of the first run.
+pub(crate) fn name(scale: u64, n: u64) -> String {
+    catalogue(0, scale).facts(n).name
+}
+
+/// A filter of a search.
+pub(crate) type Asked = (QueryKind, &'static str);
+
+/// Searches with three filters, fifty results and more at any size: what a catalogue page asks for.
+pub(crate) const SEARCHES: [[Asked; 3]; 4] = [
+    [
+        (QueryKind::SkillName, "natural_language_processing/natural_language_generation/text_completion"),
+        (QueryKind::DomainName, "technology/networking"),
+        (QueryKind::ModuleName, "integration/mcp"),
+    ],
+    [
+        (QueryKind::SkillId, "50201"),
+        (QueryKind::DomainName, "technology/*"),
+        (QueryKind::SchemaVersion, "1.0.0"),
+    ],
+    [
+        (QueryKind::SkillName, "Tool_Interaction/*"),
+        (QueryKind::Annotation, "region:eu-west"),
+        (QueryKind::ModuleName, "integration/a2a"),
+    ],
+    [
+        (QueryKind::SkillName, "*summarization"),
+        (QueryKind::DomainId, "201"),
+        (QueryKind::Annotation, "tier:bronze"),
+    ],
+];
+
+/// Searches whose value stands in the middle of texts that are nearly all different.
+pub(crate) const INSIDE: [[Asked; 3]; 2] = [
+    [
+        (QueryKind::Author, "fischer"),
+        (QueryKind::DomainName, "technology/networking"),
+        (QueryKind::ModuleName, "integration/mcp"),
+    ],
+    [
+        (QueryKind::Name, "*invoice-assistant*"),
+        (QueryKind::Description, "*networking*"),
+        (QueryKind::ModuleName, "integration/mcp"),
+    ],
+];
+
+/// A count with many hits: about every second record.
+pub(crate) const COUNT: [Asked; 1] = [(QueryKind::DomainName, "technology/networking")];

@@ -128,6 +128,19 @@ impl Numbers {
     pub fn skewed(&mut self, end: usize) -> usize {
         self.below(end).min(self.below(end)).min(self.below(end))
     }
+
+    /// A rank below `end` (0 when `end` is 0), each about as likely as one over its place: few are used by nearly
+    /// everybody, many by nearly nobody.
+    pub fn zipf(&mut self, end: u64) -> u64 {
+        // Every doubling of the place is as likely as the others. Whole numbers only: the same on every machine.
+        loop {
+            let octave = 1_u64 << self.below(usize::try_from(end.max(1).ilog2()).unwrap_or(0) + 1);
+            let place = octave + u64::try_from(self.below(usize::try_from(octave).unwrap_or(1))).unwrap_or(0);
+            if place <= end.max(1) {
+                return place - 1;
+            }
+        }
+    }
 }
 
 /// A generator of records.

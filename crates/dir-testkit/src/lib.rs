@@ -1,5 +1,6 @@
 //! Fakes and conformance suites.
 
+pub mod catalogue;
 pub mod fake_registry;
 pub mod fill;
 pub mod generate;

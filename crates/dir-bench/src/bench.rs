@@ -1,0 +1,340 @@
+//! What is measured, in which order.
+
+use crate::load::{Call, Outcome};
+use crate::process::Running;
+use crate::registry;
+use crate::report::{Comparison, Report, machine, median, print, spread};
+use crate::world::{Store, World};
+use clap::Args;
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+/// What to measure, and where the result goes.
+#[derive(Debug, Args)]
+pub(crate) struct ReportArgs {
+    /// The `dir-apiserver` binary; by default the one beside this program.
+    #[arg(long)]
+    server: Option<PathBuf>,
+    /// Records in the populated store.
+    #[arg(long, default_value_t = 10_000)]
+    records: u64,
+    /// Alternating rounds of each comparison.
+    #[arg(long, default_value_t = 5)]
+    rounds: u32,
+    /// Length of one measurement in milliseconds.
+    #[arg(long, default_value_t = 2000)]
+    millis: u64,
+    /// Idle connections for the memory figure.
+    #[arg(long, default_value_t = 1000)]
+    idle: u64,
+    /// Listeners for the figure of pushes beside them.
+    #[arg(long, default_value_t = 1000)]
+    listeners: u64,
+    /// Only the calls beside the echo: no pushes, no restarts, no registry.
+    #[arg(long)]
+    calls_only: bool,
+    /// Only calls whose row begins so.
+    #[arg(long, default_value = "")]
+    only: String,
+    /// Where the JSON goes.
+    #[arg(long, default_value = "bench-report/report.json")]
+    json: PathBuf,
+}
+
+struct Bench<'a> {
+    args: &'a ReportArgs,
+    world: World,
+    report: Report,
+    run: u64,
+}
+
+/// Two servers side by side.
+struct Both<'a> {
+    echo: &'a Running,
+    echo_port: u16,
+    server: &'a Running,
+    port: u16,
+}
+
+/// Records of the small store that the populated one is compared with.
+const SMALL: u64 = 1_000;
+
+/// Runs everything, prints the table, writes the JSON.
+pub(crate) fn run(args: &ReportArgs, runtime: &tokio::runtime::Runtime) -> anyhow::Result<()> {
+    let server = match &args.server {
+        Some(path) => path.clone(),
+        None => std::env::current_exe()?.with_file_name("dir-apiserver"),
+    };
+    let world = World::start(server, runtime)?;
+    let report = Report { machine: machine(), records: args.records, ..Report::default() };
+    let mut bench = Bench { args, world, report, run: 0 };
+    bench.embedded()?;
+    if !args.calls_only {
+        bench.registry(runtime)?;
+    }
+    print(&bench.report);
+    if let Some(dir) = args.json.parent() {
+        std::fs::create_dir_all(dir)?;
+    }
+    std::fs::write(&args.json, serde_json::to_string_pretty(&bench.report)?)?;
+    eprintln!("JSON: {}", args.json.display());
+    Ok(())
+}
+
+impl Bench<'_> {
+    /// Everything against the embedded layout store.
+    fn embedded(&mut self) -> anyhow::Result<()> {
+        let (echo, echo_port) = self.world.echo()?;
+        let (server, port) = self.world.directory("embedded", &Store::Layout)?;
+        eprintln!("filling the store with {} records", self.args.records);
+        let begin = Instant::now();
+        self.fill(port, self.args.records, true)?;
+        #[allow(clippy::cast_precision_loss)] // far below 2^52 records
+        let rate = self.args.records as f64 / begin.elapsed().as_secs_f64();
+        self.report.figure("filling by push", rate, "records/s", "16 streams", "≥ 2,000 records/s");
+        self.memory("RSS peak of filling", &server, "VmHWM", "")?;
+        server.terminate()?;
+        if !self.args.calls_only {
+            self.restart("start to ready, the records of the store")?;
+        }
+        let (server, port) = self.world.directory("embedded", &Store::Layout)?;
+        self.calls(&Both { echo: &echo, echo_port, server: &server, port })?;
+        self.memory("RSS while serving", &server, "VmRSS", "≤ 150 MiB with 100,000 records")?;
+        self.memory("RSS peak of serving", &server, "VmHWM", "")?;
+        if self.args.calls_only {
+            return Ok(());
+        }
+        self.pushes_by_size(port)?;
+        self.pushes_beside_listeners(port)?;
+        self.pushes("push, embedded layout, durable", Call::PushStream, port, "≥ 2,000 records/s")?;
+        self.pushes("push, stream of one", Call::Push, port, "")?;
+        self.idle_memory(&server, port)?;
+        self.memory("RSS peak after all of this", &server, "VmHWM", "")?;
+        server.terminate()?;
+        self.restart("start to ready, all that was pushed above too")?;
+        self.rebuild()
+    }
+
+    fn calls(&mut self, both: &Both<'_>) -> anyhow::Result<()> {
+        const PULL: &str = "≥ 0.7, CPU ≤ 1.5×";
+        const SEARCH: &str = "≥ 0.4";
+        self.compare("pull, cached (unary echo of 1 KiB)", Call::Pull, Call::Echo, 64, PULL, both)?;
+        self.compare("pull (echo as stream of one)", Call::Pull, Call::EchoBidi, 64, PULL, both)?;
+        self.compare("pull, one caller", Call::Pull, Call::Echo, 1, "", both)?;
+        self.compare("lookup", Call::Lookup, Call::Echo, 64, "", both)?;
+        self.compare("search, 3 filters, 50 CIDs (unary echo)", Call::Search, Call::Echo, 64, SEARCH, both)?;
+        self.compare("search (echo as stream of 50)", Call::Search, Call::EchoMany, 64, SEARCH, both)?;
+        self.compare("search, one caller", Call::Search, Call::EchoMany, 1, "p99 ≤ 2 ms", both)?;
+        self.compare("search inside near-unique texts", Call::SearchInside, Call::EchoMany, 64, "", both)?;
+        self.compare("search inside, one caller", Call::SearchInside, Call::EchoMany, 1, "", both)?;
+        self.compare("count, a fifth and more, one caller", Call::Count, Call::Echo, 1, "p99 ≤ 5 ms", both)?;
+        self.compare("count, a fifth and more", Call::Count, Call::Echo, 64, "", both)?;
+        self.compare("resolve", Call::Resolve, Call::Echo, 64, "≥ 0.5", both)
+    }
+
+    fn fill(&self, port: u16, records: u64, save: bool) -> anyhow::Result<()> {
+        let (calls, scale) = (records.to_string(), self.args.records.to_string());
+        let mut more = vec!["--calls", &calls, "--scale", &scale, "--millis", "3600000", "--callers", "16"];
+        if save {
+            more.push("--save");
+        }
+        let filled = self.world.measure(Call::PushStream, port, &more)?;
+        anyhow::ensure!(filled.calls == records, "filled {} records", filled.calls);
+        Ok(())
+    }
+
+    fn compare(
+        &mut self,
+        name: &'static str,
+        ours: Call,
+        echo: Call,
+        callers: usize,
+        bar: &'static str,
+        both: &Both<'_>,
+    ) -> anyhow::Result<()> {
+        if !name.starts_with(&self.args.only) {
+            return Ok(());
+        }
+        eprintln!("measuring: {name}");
+        let (mut a, mut b) = (Vec::new(), Vec::new());
+        for _ in 0..self.args.rounds {
+            b.push(self.round(echo, both.echo, both.echo_port, callers)?);
+            a.push(self.round(ours, both.server, both.port, callers)?);
+        }
+        let ratios: Vec<f64> = a.iter().zip(&b).map(|(a, b)| a.0.rate() / b.0.rate()).collect();
+        let of = |rounds: &[(Outcome, f64)], get: fn(&(Outcome, f64)) -> f64| {
+            median(&rounds.iter().map(get).collect::<Vec<_>>())
+        };
+        let latency = |get: fn(&Outcome) -> u32| median(&a.iter().map(|o| get(&o.0)).collect::<Vec<_>>());
+        self.report.comparisons.push(Comparison {
+            name,
+            callers,
+            rate: of(&a, |o| o.0.rate()),
+            echo_rate: of(&b, |o| o.0.rate()),
+            ratio: median(&ratios),
+            ratio_min: ratios.iter().copied().fold(f64::INFINITY, f64::min),
+            ratio_max: ratios.iter().copied().fold(0.0, f64::max),
+            p50_us: latency(|o| o.p50_us),
+            p99_us: latency(|o| o.p99_us),
+            p999_us: latency(|o| o.p999_us),
+            cpu_us_per_call: of(&a, |o| o.1),
+            echo_cpu_us_per_call: of(&b, |o| o.1),
+            bar,
+        });
+        Ok(())
+    }
+
+    /// One measurement, and the server's CPU microseconds per call in it.
+    fn round(
+        &self,
+        call: Call,
+        server: &Running,
+        port: u16,
+        callers: usize,
+    ) -> anyhow::Result<(Outcome, f64)> {
+        let (millis, callers_text) = (self.args.millis.to_string(), callers.to_string());
+        let (connections, scale) = (callers.min(8).to_string(), self.args.records.to_string());
+        let more = ["--millis", &millis, "--callers", &callers_text, "--connections", &connections];
+        let before = server.cpu()?;
+        let outcome = self.world.measure(call, port, &[&more[..], &["--scale", &scale]].concat())?;
+        #[allow(clippy::cast_precision_loss)] // far below 2^52 calls
+        let cpu = (server.cpu()? - before) * 1e6 / outcome.begun as f64;
+        Ok((outcome, cpu))
+    }
+
+    /// New records for a while, or so many of them.
+    fn push(&mut self, call: Call, port: u16, callers: u32, calls: u64) -> anyhow::Result<Outcome> {
+        self.run += 1;
+        let millis = if calls == 0 { self.args.millis } else { 600_000 };
+        let [millis, run, callers, calls] =
+            [millis, self.run, u64::from(callers), calls].map(|n| n.to_string());
+        let more = ["--millis", &millis, "--callers", &callers, "--run", &run, "--calls", &calls];
+        self.world.measure(call, port, &more)
+    }
+
+    fn pushes(&mut self, name: &str, call: Call, port: u16, bar: &str) -> anyhow::Result<()> {
+        eprintln!("measuring: {name}");
+        let mut outcomes = Vec::new();
+        for _ in 0..self.args.rounds {
+            let callers = if call == Call::PushStream { 16 } else { 64 };
+            outcomes.push(self.push(call, port, callers, 0)?);
+        }
+        let rates: Vec<f64> = outcomes.iter().map(Outcome::rate).collect();
+        let p99 = median(&outcomes.iter().map(|o| o.p99_us).collect::<Vec<_>>());
+        let spread = format!("{}, p99 {p99} µs", spread(&rates));
+        self.report.figure(name, median(&rates), "records/s", spread, bar);
+        Ok(())
+    }
+
+    /// The same pushes into a small store and into the populated one.
+    fn pushes_by_size(&mut self, port: u16) -> anyhow::Result<()> {
+        eprintln!("measuring: push into a small store and into the populated one");
+        let (small, small_port) = self.world.directory("small", &Store::Layout)?;
+        self.fill(small_port, SMALL, false)?;
+        let (mut ratios, mut p99) = (Vec::new(), Vec::new());
+        for _ in 0..self.args.rounds.max(5) {
+            let few = self.push(Call::Push, small_port, 8, 500)?.p99_us;
+            let many = self.push(Call::Push, port, 8, 500)?.p99_us;
+            ratios.push(f64::from(many) / f64::from(few.max(1)));
+            p99.push(many);
+        }
+        drop(small);
+        let spread = format!("{}, p99 {} µs with 8 callers", spread(&ratios), median(&p99));
+        let name = format!("push p99, ratio to {SMALL} records");
+        self.report.figure(name, median(&ratios), "", spread, "≤ 1.5");
+        Ok(())
+    }
+
+    /// What listeners cost pushes.
+    fn pushes_beside_listeners(&mut self, port: u16) -> anyhow::Result<()> {
+        eprintln!("measuring: push beside {} listeners", self.args.listeners);
+        let listeners = self.args.listeners.to_string();
+        let mut ratios = Vec::new();
+        for _ in 0..self.args.rounds {
+            let alone = self.push(Call::PushStream, port, 16, 0)?.rate();
+            let more = ["--callers", &listeners, "--connections", "16"];
+            let held = Running::holding(&mut self.world.load(Call::Listen, port, &more)?)?;
+            ratios.push(self.push(Call::PushStream, port, 16, 0)?.rate() / alone);
+            drop(held);
+        }
+        let name = format!("push beside {listeners} listeners, ratio to alone");
+        self.report.figure(name, median(&ratios), "", spread(&ratios), "≥ 0.8");
+        Ok(())
+    }
+
+    #[allow(clippy::cast_precision_loss)] // some MiB
+    fn memory(&mut self, name: &str, server: &Running, line: &str, bar: &str) -> anyhow::Result<()> {
+        self.report.figure(name, server.memory_kib(line)? / 1024.0, "MiB", "", bar);
+        Ok(())
+    }
+
+    fn idle_memory(&mut self, server: &Running, port: u16) -> anyhow::Result<()> {
+        eprintln!("measuring: memory of idle connections");
+        let before = server.memory_kib("VmRSS")?;
+        let n = self.args.idle.to_string();
+        // One call on each connection, then silence.
+        let more = ["--connections", &n, "--callers", &n, "--calls", &n, "--millis", "60000", "--hold"];
+        let (_held, line) = Running::holding(&mut self.world.load(Call::Pull, port, &more)?)?;
+        let outcome: Outcome = serde_json::from_str(&line)?;
+        anyhow::ensure!(outcome.errors == 0, "{} calls failed", outcome.errors);
+        let after = server.memory_kib("VmRSS")?;
+        #[allow(clippy::cast_precision_loss)] // a few thousand connections
+        let each = (after - before) * 1024.0 / 1000.0 / self.args.idle as f64;
+        self.report.figure("RSS per idle mTLS connection", each, "kB", format!("{n} connections"), "≤ 40 kB");
+        Ok(())
+    }
+
+    /// From starting the process to `/readyz`.
+    fn restart(&mut self, name: &str) -> anyhow::Result<()> {
+        eprintln!("measuring: start to ready");
+        let mut seconds = Vec::new();
+        for _ in 0..self.args.rounds {
+            let begin = Instant::now();
+            let (server, _) = self.world.directory("embedded", &Store::Layout)?;
+            seconds.push(begin.elapsed().as_secs_f64());
+            server.terminate()?;
+        }
+        self.report.figure(name, median(&seconds), "s", spread(&seconds), "≤ 1 s with 100,000 records");
+        Ok(())
+    }
+
+    /// The index is lost: from starting the process until it holds every record again, while it serves.
+    fn rebuild(&mut self) -> anyhow::Result<()> {
+        eprintln!("measuring: rebuild of the index");
+        std::fs::remove_dir_all(self.world.dir.path().join("embedded/index"))?;
+        let begin = Instant::now();
+        let (server, port) = self.world.directory("embedded", &Store::Layout)?;
+        let outcome = self.world.measure(Call::Rebuilt, port, &["--callers", "1", "--connections", "1"])?;
+        let seconds = begin.elapsed().as_secs_f64();
+        #[allow(clippy::cast_precision_loss)] // far below 2^52 records
+        let rate = outcome.calls as f64 / seconds;
+        let detail = format!("{} records in {seconds:.1} s, start included", outcome.calls);
+        self.report.figure("rebuild from the layout", rate, "records/s", detail, "≥ 5,000 records/s");
+        self.memory("RSS peak of the rebuild", &server, "VmHWM", "")?;
+        server.terminate()
+    }
+
+    /// Pushes through a server whose records live in a real registry, beside the registry alone.
+    fn registry(&mut self, runtime: &tokio::runtime::Runtime) -> anyhow::Result<()> {
+        let dir = self.world.dir.path().to_owned();
+        let Some(registry) = registry::start(&dir)? else {
+            eprintln!("zot is not on PATH: the registry figures are left out");
+            return Ok(());
+        };
+        let (server, port) = self.world.directory("registry", &Store::Registry(registry.port))?;
+        let length = Duration::from_millis(self.args.millis);
+        let (mut ours, mut alone) = (Vec::new(), Vec::new());
+        eprintln!("measuring: push through {}", registry.name);
+        for _ in 0..self.args.rounds {
+            alone.push(runtime.block_on(registry::alone(registry.port, 64, length))?);
+            ours.push(self.push(Call::Push, port, 64, 0)?.rate());
+        }
+        drop(server);
+        let ratios: Vec<f64> = ours.iter().zip(&alone).map(|(a, b)| a / b).collect();
+        let name = |what: &str| format!("push, sharded {}, {what}", registry.name);
+        self.report.figure(name("through us"), median(&ours), "records/s", spread(&ours), "");
+        self.report.figure(name("the registry alone"), median(&alone), "records/s", spread(&alone), "");
+        self.report.figure(name("ratio"), median(&ratios), "", spread(&ratios), "limited by the registry");
+        Ok(())
+    }
+}
