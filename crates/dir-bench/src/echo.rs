@@ -96,7 +96,7 @@ impl tower::Service<http::Request<Body>> for Echo {
 }
 
 /// What tonic wants of an accepted connection.
-struct Io(Box<tokio_rustls::server::TlsStream<tokio::net::TcpStream>>);
+struct Io(Box<tokio_rustls::server::TlsStream<dir_identity::proxy::Unread<tokio::net::TcpStream>>>);
 
 impl Connected for Io {
     type ConnectInfo = ();

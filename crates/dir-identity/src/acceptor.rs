@@ -1,7 +1,9 @@
-//! Accepting connections: TCP, caps, handshake in a task of its own under a timeout, the peer filled in.
+//! Accepting with TLS: the handshake behind the door, under a timeout, and the peer filled in.
 
+use crate::door::{Arrival, Door, Limits, Origin, READY_MAX, RefusedHook, cap_refusal, next_conn_id};
 use crate::identity::Identity;
-use crate::live::{self, Cap, Entry, Registry, Seat};
+use crate::live::{self, Entry, Registry, Seat};
+use crate::proxy::{ProxyConfig, Unread};
 use crate::refuse::{Refusal, RefuseReason};
 use crate::snapshot::{ALPN_H2, TlsSnapshot};
 use crate::update::covers;
@@ -12,28 +14,19 @@ use parking_lot::Mutex;
 use std::collections::HashSet;
 use std::fmt;
 use std::future::Future;
-use std::io::ErrorKind;
-use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio::sync::mpsc;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
-use tracing::{debug, warn};
+use tracing::warn;
 
-/// Pause after a failed accept: with no file descriptors left, trying at once would spin.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(20);
-/// Handshakes that are done and not taken yet.
-const READY_MAX: usize = 64;
 /// Host names that are remembered to have been warned about.
 const SNI_WARNED_MAX: usize = 256;
-
-static NEXT_CONN_ID: AtomicU64 = AtomicU64::new(1);
 
 /// Oldest TLS version that is accepted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -48,9 +41,6 @@ pub enum MinVersion {
 /// Says whether a trust domain may connect at all.
 pub type DomainFilter = Arc<dyn Fn(&TrustDomain) -> bool + Send + Sync>;
 
-/// Is told of a refused handshake: TCP address and why. Must not block.
-pub type RefusedHook = Arc<dyn Fn(SocketAddr, &Refusal) + Send + Sync>;
-
 /// Limits of an acceptor. A cap of 0 is none.
 #[derive(Clone)]
 pub struct AcceptorConfig {
@@ -64,8 +54,10 @@ pub struct AcceptorConfig {
     pub max_total: usize,
     /// Connections of one SPIFFE ID; default 1,024.
     pub max_per_identity: usize,
-    /// Connections from one address; default 256.
+    /// Connections from one address; default 256. Clients of trusted proxies count by the address that the proxy tells.
     pub max_per_ip: usize,
+    /// PROXY headers.
+    pub proxy: ProxyConfig,
     /// Whether any rule of the policy names a trust domain; without a policy everything is let through.
     pub domain_allowed: Option<DomainFilter>,
     /// Told of every handshake that is refused.
@@ -81,6 +73,7 @@ impl Default for AcceptorConfig {
             max_total: 10_000,
             max_per_identity: 1_024,
             max_per_ip: 256,
+            proxy: ProxyConfig::default(),
             domain_allowed: None,
             on_refused: None,
         }
@@ -96,6 +89,7 @@ impl fmt::Debug for AcceptorConfig {
             .field("max_total", &self.max_total)
             .field("max_per_identity", &self.max_per_identity)
             .field("max_per_ip", &self.max_per_ip)
+            .field("proxy", &self.proxy)
             .finish_non_exhaustive()
     }
 }
@@ -103,7 +97,7 @@ impl fmt::Debug for AcceptorConfig {
 /// A connection whose peer has proved who it is.
 pub struct Accepted {
     /// The encrypted stream; HTTP/2 was negotiated.
-    pub io: TlsStream<TcpStream>,
+    pub io: TlsStream<Unread<TcpStream>>,
     /// Who is there.
     pub peer: Arc<Peer>,
     /// Resolves when the peer's trust domain has left the bundles or its chain no longer holds. It also holds the
@@ -131,7 +125,7 @@ struct Acceptor {
     identity: Identity,
     config: AcceptorConfig,
     clock: Arc<dyn Clock>,
-    registry: Arc<Registry>,
+    door: Arc<Door>,
     sni_warned: Mutex<HashSet<String>>,
 }
 
@@ -150,92 +144,32 @@ pub fn accept_loop(
     let end = CancellationToken::new();
     let registry = Registry::new(end.clone());
     tokio::spawn(live::watch(Arc::downgrade(&registry), identity.clone(), end));
-    let acceptor =
-        Arc::new(Acceptor { identity, config, clock, registry, sni_warned: Mutex::new(HashSet::new()) });
-    tokio::spawn(run(listener, acceptor, tx, stop));
+    let door = Arc::new(Door {
+        limits: Limits {
+            pending: config.max_handshakes,
+            total: config.max_total,
+            per_ip: config.max_per_ip,
+            proxy: config.proxy.clone(),
+        },
+        registry,
+        metrics: identity.shared().metrics.clone(),
+        on_refused: config.on_refused.clone(),
+    });
+    let acceptor = Acceptor { identity, config, clock, door: door.clone(), sni_warned: Mutex::default() };
+    let acceptor = Arc::new(acceptor);
+    let greet = move |arrival| {
+        let acceptor = acceptor.clone();
+        async move { acceptor.handshake(arrival).await }
+    };
+    tokio::spawn(door.open(listener, tx, stop, greet));
     Box::pin(tokio_stream::wrappers::ReceiverStream::new(rx))
 }
 
-async fn run(
-    listener: TcpListener,
-    acceptor: Arc<Acceptor>,
-    tx: mpsc::Sender<Accepted>,
-    stop: CancellationToken,
-) {
-    let slots = Arc::new(Semaphore::new(acceptor.config.max_handshakes.clamp(1, Semaphore::MAX_PERMITS)));
-    loop {
-        let next = async {
-            // The slot comes first: whom we cannot shake hands with now waits in the backlog.
-            let slot = slots.clone().acquire_owned().await.ok()?;
-            Some((slot, listener.accept().await))
-        };
-        let (slot, accepted) = tokio::select! {
-            () = stop.cancelled() => return,
-            () = tx.closed() => return,
-            next = next => match next { Some(next) => next, None => return },
-        };
-        match accepted {
-            Ok((io, addr)) => admit(&acceptor, io, addr, slot, &tx, &stop),
-            // The peer gave up in the backlog: not our trouble, and no reason to make the next one wait.
-            Err(error)
-                if matches!(error.kind(), ErrorKind::ConnectionAborted | ErrorKind::ConnectionReset) => {}
-            Err(error) => {
-                warn!(%error, "accepting a connection failed");
-                tokio::time::sleep(ACCEPT_PAUSE).await;
-            }
-        }
-    }
-}
-
-fn admit(
-    acceptor: &Arc<Acceptor>,
-    io: TcpStream,
-    addr: SocketAddr,
-    slot: OwnedSemaphorePermit,
-    tx: &mpsc::Sender<Accepted>,
-    stop: &CancellationToken,
-) {
-    let config = &acceptor.config;
-    let seat = match acceptor.registry.sit(addr.ip().to_canonical(), config.max_total, config.max_per_ip) {
-        Ok(seat) => seat,
-        Err(cap) => return acceptor.refuse(addr, &cap_refusal(cap)),
-    };
-    let (acceptor, tx, stop) = (acceptor.clone(), tx.clone(), stop.clone());
-    tokio::spawn(async move {
-        let handshaking = acceptor.identity.shared().metrics.connections.with_label_values(&["handshake"]);
-        handshaking.inc();
-        let shake = Box::pin(acceptor.handshake(io, addr, seat));
-        let outcome = stop.run_until_cancelled(shake).await;
-        handshaking.dec();
-        drop(slot);
-        match outcome {
-            Some(Ok(accepted)) => {
-                // Nobody takes it any more: the listener is closing.
-                let _ = tx.send(accepted).await;
-            }
-            Some(Err(refusal)) => acceptor.refuse(addr, &refusal),
-            None => {}
-        }
-    });
-}
-
-fn cap_refusal(cap: Cap) -> Refusal {
-    let (reason, text) = match cap {
-        Cap::Total => (RefuseReason::LimitTotal, "limits.connections.total is reached"),
-        Cap::PerIp => (RefuseReason::LimitPerIp, "limits.connections.per_ip is reached"),
-        Cap::PerIdentity => (RefuseReason::LimitPerIdentity, "limits.connections.per_identity is reached"),
-    };
-    Refusal::new(reason, text)
-}
-
 impl Acceptor {
-    async fn handshake(&self, io: TcpStream, addr: SocketAddr, seat: Seat) -> Result<Accepted, Refusal> {
+    async fn handshake(&self, Arrival { io, origin, seat }: Arrival) -> Result<Accepted, Refusal> {
         let snapshot = self.identity.snapshot();
         if !snapshot.is_valid(self.clock.now()) {
             return Err(Refusal::new(RefuseReason::NoServerSvid, "our own X509-SVID is not valid"));
-        }
-        if let Err(error) = io.set_nodelay(true) {
-            return Err(Refusal::new(RefuseReason::Disconnected, error.to_string()));
         }
         let config = match self.config.min_version {
             MinVersion::Tls13 => snapshot.server_config(),
@@ -256,13 +190,13 @@ impl Acceptor {
                 .close(io, Refusal::new(RefuseReason::Alpn, "the client did not offer h2"))
                 .await);
         }
-        self.admit_peer(io, addr, seat, verified, &snapshot).await
+        self.admit_peer(io, origin, seat, verified, &snapshot).await
     }
 
     async fn admit_peer(
         &self,
-        io: TlsStream<TcpStream>,
-        addr: SocketAddr,
+        io: TlsStream<Unread<TcpStream>>,
+        origin: Origin,
         seat: Seat,
         verified: VerifiedPeer,
         snapshot: &TlsSnapshot,
@@ -273,8 +207,8 @@ impl Acceptor {
             return Err(self.close(io, Refusal::new(RefuseReason::DomainNotAllowed, text)).await);
         }
         self.note_sni(io.get_ref().1.server_name(), snapshot);
-        let conn_id = NEXT_CONN_ID.fetch_add(1, Ordering::Relaxed);
-        let peer = Arc::new(self.peer(conn_id, &io, addr, &verified));
+        let conn_id = next_conn_id();
+        let peer = Arc::new(self.peer(conn_id, &io, origin, &verified));
         let metrics = self.identity.shared().metrics.clone();
         metrics.handshakes.with_label_values(&[domain.as_str()]).inc();
         metrics.connections.with_label_values(&["open"]).inc();
@@ -286,7 +220,7 @@ impl Acceptor {
             }
         });
         let (entry, token) =
-            match self.registry.enter(conn_id, verified, self.config.max_per_identity, on_close) {
+            match self.door.registry.enter(conn_id, verified, self.config.max_per_identity, on_close) {
                 Ok(entered) => entered,
                 Err(cap) => {
                     self.identity.shared().metrics.connections.with_label_values(&["open"]).dec();
@@ -296,7 +230,7 @@ impl Acceptor {
         // Trust may have changed between the handshake and the registration; the sweep of that change has passed.
         let current = self.identity.snapshot();
         if current.generation() != snapshot.generation() {
-            self.registry.sweep(&current, self.clock.now());
+            self.door.registry.sweep(&current, self.clock.now());
         }
         let revoked = Revoked { token: Box::pin(token.cancelled_owned()), _entry: entry, _seat: seat };
         Ok(Accepted { io, peer, revoked: Box::pin(revoked) })
@@ -305,16 +239,16 @@ impl Acceptor {
     fn peer(
         &self,
         conn_id: u64,
-        io: &TlsStream<TcpStream>,
-        addr: SocketAddr,
+        io: &TlsStream<Unread<TcpStream>>,
+        origin: Origin,
         verified: &VerifiedPeer,
     ) -> Peer {
         let tls = io.get_ref().1;
         Peer {
             conn_id,
             principal: Principal::Spiffe(verified.leaf.id.clone()),
-            addr,
-            real_addr: None,
+            addr: origin.addr,
+            real_addr: origin.real_addr,
             serial: verified.leaf.serial.clone(),
             not_before: Some(verified.leaf.not_before),
             not_after: Some(verified.leaf.not_after),
@@ -329,7 +263,7 @@ impl Acceptor {
     }
 
     /// Closes politely; the peer's side of a finished handshake learns of the refusal by close_notify.
-    async fn close(&self, mut io: TlsStream<TcpStream>, refusal: Refusal) -> Refusal {
+    async fn close(&self, mut io: TlsStream<Unread<TcpStream>>, refusal: Refusal) -> Refusal {
         let bye = tokio::io::AsyncWriteExt::shutdown(&mut io);
         let _ = tokio::time::timeout(Duration::from_secs(1), bye).await;
         refusal
@@ -342,24 +276,6 @@ impl Acceptor {
         let mut warned = self.sni_warned.lock();
         if warned.len() < SNI_WARNED_MAX && warned.insert(host.to_owned()) {
             warn!(host, "clients dial a host name that our X509-SVID does not have");
-        }
-    }
-
-    fn refuse(&self, addr: SocketAddr, refusal: &Refusal) {
-        self.identity.shared().metrics.refused(refusal.reason);
-        if let Some(hook) = &self.config.on_refused {
-            hook(addr, refusal);
-        }
-        let (reason, detail) = (refusal.reason.as_str(), &refusal.detail);
-        match &refusal.presented {
-            Some(p) => warn!(
-                %addr, reason, %detail, subject = %p.subject, issuer = %p.issuer, "TLS handshake refused"
-            ),
-            // Port scans and health probes of balancers end here: not worth a warning each.
-            None if matches!(refusal.reason, RefuseReason::Disconnected | RefuseReason::Protocol) => {
-                debug!(%addr, reason, %detail, "TLS handshake refused");
-            }
-            None => warn!(%addr, reason, %detail, "TLS handshake refused"),
         }
     }
 }

@@ -29,6 +29,39 @@ struct Tables {
     total: usize,
 }
 
+impl Tables {
+    fn take(&mut self, ip: IpAddr, cap: usize) -> Result<(), Cap> {
+        let count = self.per_ip.entry(ip).or_default();
+        if cap > 0 && *count >= cap {
+            return Err(Cap::PerIp);
+        }
+        *count += 1;
+        Ok(())
+    }
+
+    fn give_back(&mut self, ip: IpAddr) {
+        if let Some(count) = self.per_ip.get_mut(&ip) {
+            *count -= 1;
+            if *count == 0 {
+                self.per_ip.remove(&ip);
+            }
+        }
+    }
+}
+
+impl Seat {
+    /// The address that the seat counts for, now that it is known.
+    pub(crate) fn belongs_to(&mut self, ip: IpAddr, per_ip: usize) -> Result<(), Cap> {
+        let mut tables = self.registry.tables.lock();
+        if let Some(before) = self.ip.take() {
+            tables.give_back(before);
+        }
+        tables.take(ip, per_ip)?;
+        self.ip = Some(ip);
+        Ok(())
+    }
+}
+
 /// Every connection of one listener. Locked for moments at accept, close and sweep; never on the call path.
 pub(crate) struct Registry {
     tables: Mutex<Tables>,
@@ -47,7 +80,8 @@ pub(crate) enum Cap {
 /// A place among the connections of one address; given back when dropped.
 pub(crate) struct Seat {
     registry: Arc<Registry>,
-    ip: IpAddr,
+    /// `None`: who is behind the proxy is not known.
+    ip: Option<IpAddr>,
 }
 
 /// A registered connection; leaves the registry when dropped.
@@ -64,17 +98,20 @@ impl Registry {
         Arc::new(Self { tables: Mutex::default(), _end: end.drop_guard() })
     }
 
-    /// Takes a place, before the handshake. A cap of 0 is none.
-    pub(crate) fn sit(self: &Arc<Self>, ip: IpAddr, total: usize, per_ip: usize) -> Result<Seat, Cap> {
+    /// Takes a place, before the handshake; without an address, only among all. A cap of 0 is none.
+    pub(crate) fn sit(
+        self: &Arc<Self>,
+        ip: Option<IpAddr>,
+        total: usize,
+        per_ip: usize,
+    ) -> Result<Seat, Cap> {
         let mut tables = self.tables.lock();
         if total > 0 && tables.total >= total {
             return Err(Cap::Total);
         }
-        let count = tables.per_ip.entry(ip).or_default();
-        if per_ip > 0 && *count >= per_ip {
-            return Err(Cap::PerIp);
+        if let Some(ip) = ip {
+            tables.take(ip, per_ip)?;
         }
-        *count += 1;
         tables.total += 1;
         Ok(Seat { registry: self.clone(), ip })
     }
@@ -144,11 +181,8 @@ impl Drop for Seat {
     fn drop(&mut self) {
         let mut tables = self.registry.tables.lock();
         tables.total = tables.total.saturating_sub(1);
-        if let Some(count) = tables.per_ip.get_mut(&self.ip) {
-            *count -= 1;
-            if *count == 0 {
-                tables.per_ip.remove(&self.ip);
-            }
+        if let Some(ip) = self.ip {
+            tables.give_back(ip);
         }
     }
 }

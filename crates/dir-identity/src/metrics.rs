@@ -58,7 +58,7 @@ impl IdentityMetrics {
             handshake_failures: metric!(
                 IntCounterVec,
                 "handshake_failures_total",
-                "Refused TLS handshakes, by reason.",
+                "Connections refused at the door or in the TLS handshake, by reason.",
                 ["reason"]
             ),
             handshakes: metric!(

@@ -38,6 +38,8 @@ pub enum RefuseReason {
     Alpn,
     /// The handshake took too long.
     Timeout,
+    /// The PROXY header is missing, malformed, or of somebody who is not believed.
+    ProxyHeader,
     /// We hold no valid SVID.
     NoServerSvid,
     /// A valid SVID, but not the one (or the trust domain) that was expected.
@@ -56,7 +58,7 @@ pub enum RefuseReason {
 
 impl RefuseReason {
     /// Every reason, so that each counter exists from the start.
-    pub const ALL: [RefuseReason; 23] = [
+    pub const ALL: [RefuseReason; 24] = [
         Self::NoClientCertificate,
         Self::BadChain,
         Self::UnknownTrustDomain,
@@ -73,6 +75,7 @@ impl RefuseReason {
         Self::Protocol,
         Self::Alpn,
         Self::Timeout,
+        Self::ProxyHeader,
         Self::NoServerSvid,
         Self::UnexpectedId,
         Self::PeerAlert,
@@ -101,6 +104,7 @@ impl RefuseReason {
             Self::Protocol => "protocol",
             Self::Alpn => "alpn",
             Self::Timeout => "timeout",
+            Self::ProxyHeader => "proxy_header",
             Self::NoServerSvid => "no_server_svid",
             Self::UnexpectedId => "unexpected_id",
             Self::PeerAlert => "peer_alert",

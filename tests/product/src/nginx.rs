@@ -18,14 +18,23 @@ pub struct Nginx {
 impl Nginx {
     /// Starts `examples/nginx/nginx.conf`, moved to free ports, in front of `backend` (a port of 127.0.0.1).
     pub fn start(dir: &Path, backend: u16) -> anyhow::Result<Self> {
+        Self::start_with(dir, backend, &[])
+    }
+
+    /// The same with lines of the example replaced: each pair is what is there, and what stands in its place.
+    pub fn start_with(dir: &Path, backend: u16, changes: &[(&str, &str)]) -> anyhow::Result<Self> {
         let nginx = tool("nginx", "run scripts/install-nginx.sh")?;
         let (port, fallback) = (free_port()?, free_port()?);
         let example = std::fs::read_to_string(root().join("examples/nginx/nginx.conf"))?;
-        let mut config = example.clone();
+        let mut config = example;
         for (from, to) in [(8888, backend), (18443, port), (18442, fallback)] {
             let (from, to) = (format!("127.0.0.1:{from}"), format!("127.0.0.1:{to}"));
             anyhow::ensure!(config.contains(&from), "examples/nginx/nginx.conf no longer names {from}");
             config = config.replace(&from, &to);
+        }
+        for (from, to) in changes {
+            anyhow::ensure!(config.contains(from), "examples/nginx/nginx.conf no longer says {from}");
+            config = config.replace(from, to);
         }
         std::fs::create_dir_all(dir.join("tmp"))?;
         std::fs::write(dir.join("nginx.conf"), config)?;

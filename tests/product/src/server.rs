@@ -47,9 +47,20 @@ impl Server {
 
     /// Starts a server and does not wait.
     pub fn spawn(dir: &Path, auth: &Auth, records: &Records) -> anyhow::Result<Self> {
+        Self::spawn_with(dir, auth, records, "")
+    }
+
+    /// The same with more lines at the end of its configuration file; waits until it is ready.
+    pub fn start_with(dir: &Path, auth: &Auth, records: &Records, more: &str) -> anyhow::Result<Self> {
+        let mut server = Self::spawn_with(dir, auth, records, more)?;
+        server.wait_ready()?;
+        Ok(server)
+    }
+
+    fn spawn_with(dir: &Path, auth: &Auth, records: &Records, more: &str) -> anyhow::Result<Self> {
         let (port, ops_port) = (free_port()?, free_port()?);
         let config = dir.join("server.config.yml");
-        std::fs::write(&config, config_file(dir, port, ops_port, auth, records))?;
+        std::fs::write(&config, config_file(dir, port, ops_port, auth, records) + more)?;
         let mut command = Command::new(our("dir-apiserver")?);
         command.arg("serve").arg("--config").arg(&config).env_clear().env("HOME", dir).current_dir(dir);
         let proc = Proc::start("dir-apiserver", dir, &mut command)?;

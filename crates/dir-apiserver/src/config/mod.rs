@@ -7,6 +7,7 @@ pub mod keys;
 pub mod layers;
 pub mod leaf;
 mod listen;
+mod networks;
 mod partners;
 mod production;
 pub mod reference;

@@ -1,6 +1,6 @@
 //! Judgement over values that are well formed: what contradicts itself, what this build refuses.
 
-use super::keys::{AuditOutput, Config, DatabaseType, RulesMode, StoreProvider};
+use super::keys::{AuditOutput, Config, DatabaseType, ProxyProtocol, RulesMode, StoreProvider};
 use super::layers::{Problem, Source};
 use super::{Loaded, given};
 use dir_core::{SpiffeId, TrustDomain};
@@ -46,6 +46,7 @@ fn listening(config: &Config, found: &mut Vec<Problem>) {
             ),
         ));
     }
+    proxies(config, found);
     if !given(&config.state_dir) {
         found.push(Problem::error("state_dir", "a directory is needed"));
     }
@@ -54,6 +55,28 @@ fn listening(config: &Config, found: &mut Vec<Problem>) {
     }
     if config.audit.queue == 0 {
         found.push(Problem::error("audit.queue", "must be at least 1"));
+    }
+}
+
+fn proxies(config: &Config, found: &mut Vec<Problem>) {
+    let (mode, trusted) = (config.listen.proxy_protocol, &config.listen.trusted_proxies.0);
+    let key = "listen.trusted_proxies";
+    match mode {
+        ProxyProtocol::Off => return,
+        ProxyProtocol::Required if trusted.is_empty() => {
+            let text =
+                "listen.proxy_protocol is required and nobody is trusted: every connection would be closed";
+            found.push(Problem::error(key, text));
+        }
+        ProxyProtocol::Optional if trusted.is_empty() => {
+            let text = "nobody is trusted: no PROXY header will be read";
+            found.push(Problem::warning(key, text));
+        }
+        ProxyProtocol::Optional | ProxyProtocol::Required => {}
+    }
+    if let Some(everything) = trusted.iter().find(|network| network.is_everything()) {
+        let text = format!("{everything} lets every client claim any address; name the proxies");
+        found.push(Problem::warning(key, text));
     }
 }
 
@@ -143,6 +166,7 @@ fn connection(loaded: &Loaded, found: &mut Vec<Problem>) {
         ("connection.keepalive.time", c.keepalive.time),
         ("connection.keepalive.timeout", c.keepalive.timeout),
         ("limits.handshake_timeout", limits.handshake_timeout),
+        ("limits.proxy_header_timeout", limits.proxy_header_timeout),
         ("limits.first_request_timeout", limits.first_request_timeout),
         ("limits.stalled_timeout", limits.stalled_timeout),
     ] {

@@ -68,14 +68,14 @@ fn reopen_on_reload(base: &Base, audit: &Audit) {
     });
 }
 
-/// Audits refused handshakes.
+/// Audits refused connections.
 pub(super) fn hook(base: &Base, audit: Option<&Audit>) -> Option<RefusedHook> {
     let (audit, clock) = (audit?.clone(), base.clock.clone());
-    Some(Arc::new(move |addr, refusal| {
+    Some(Arc::new(move |origin, refusal| {
         audit.refused_handshake(RefusedHandshake {
             at: clock.now(),
-            addr,
-            real_addr: None,
+            addr: origin.addr,
+            real_addr: origin.real_addr,
             reason: refusal.reason.as_str(),
             issuer: refusal.presented.as_ref().map(|p| p.issuer.clone()),
             subject: refusal.presented.as_ref().map(|p| p.subject.clone()),

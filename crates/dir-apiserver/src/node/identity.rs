@@ -2,13 +2,16 @@
 
 use super::load::Base;
 use super::pin;
-use crate::config::keys::{Config, Profile, TlsVersion};
+use crate::config::keys::{Config, Profile, ProxyProtocol, TlsVersion};
 use crate::config::public_name_problem;
 use crate::exit::{Failure, Status};
 use dir_core::identity::IdentityStatus;
 use dir_core::{Clock, TrustDomain};
 use dir_identity::devapi::{DevConfig, DevDomain, DevSvid, DevWorkloadApi};
-use dir_identity::{AcceptorConfig, Identity, IdentityError, MinVersion, StartupWait, WorkloadConfig};
+use dir_identity::proxy::{ProxyConfig, ProxyMode};
+use dir_identity::{
+    AcceptorConfig, Identity, IdentityError, MinVersion, PlainConfig, StartupWait, WorkloadConfig,
+};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -147,6 +150,30 @@ pub(super) fn acceptor(config: &Config, timeout_is_set: bool) -> AcceptorConfig 
         max_total: caps.total,
         max_per_identity: caps.per_identity,
         max_per_ip: caps.per_ip,
+        proxy: proxy(config),
         ..AcceptorConfig::default()
+    }
+}
+
+/// Caps of the plaintext listener.
+pub(super) fn plain(config: &Config) -> PlainConfig {
+    let caps = &config.limits.connections;
+    PlainConfig {
+        max_total: caps.total,
+        max_per_ip: caps.per_ip,
+        proxy: proxy(config),
+        ..PlainConfig::default()
+    }
+}
+
+fn proxy(config: &Config) -> ProxyConfig {
+    ProxyConfig {
+        mode: match config.listen.proxy_protocol {
+            ProxyProtocol::Off => ProxyMode::Off,
+            ProxyProtocol::Optional => ProxyMode::Optional,
+            ProxyProtocol::Required => ProxyMode::Required,
+        },
+        trusted: config.listen.trusted_proxies.0.clone(),
+        timeout: config.limits.proxy_header_timeout,
     }
 }

@@ -3,22 +3,16 @@
 use super::load::Base;
 use super::wire::Wired;
 use super::{audit, identity, listen};
-use dir_api::{Conn, ServeConfig, ServeEnd, plain_incoming};
+use dir_api::{Conn, ServeConfig, ServeEnd};
 use dir_runtime::Drain;
-use futures::{Stream, StreamExt};
-use std::future::Future;
-use std::pin::Pin;
+use futures::StreamExt;
 use std::time::Duration;
 use tokio::net::TcpListener;
-use tokio::sync::mpsc;
 use tokio::task::{JoinError, JoinHandle};
-use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 
 /// Beyond the grace: calls have been ended, connections get this long to deliver it before they are cut.
 const LINGER: Duration = Duration::from_secs(3);
-/// Accepted connections that wait to be served.
-const ACCEPTED_MAX: usize = 64;
 
 /// How serving ended.
 pub(super) enum End {
@@ -86,7 +80,11 @@ fn start(base: &Base, wired: &Wired, listener: TcpListener, stops: &Stops) -> Jo
     let (drain, kill) = (stops.drain.clone(), stops.kill.clone());
     match &wired.opened.held {
         None => {
-            let incoming = forward(plain_incoming(listener, base.clock.clone()), stops.accept.clone());
+            let mut plain = identity::plain(&base.config);
+            plain.on_refused = audit::hook(base, wired.audit.as_ref());
+            let (clock, stop) = (base.clock.clone(), stops.accept.clone());
+            let accepted = dir_identity::plain_loop(listener, plain, clock, &base.metrics, stop);
+            let incoming = accepted.map(|a| Conn { io: a.io, peer: a.peer, revoked: a.revoked });
             tokio::spawn(dir_api::serve(incoming, app, limits, drain, kill))
         }
         Some(held) => {
@@ -104,25 +102,6 @@ fn start(base: &Base, wired: &Wired, listener: TcpListener, stops: &Stops) -> Jo
             tokio::spawn(dir_api::serve(incoming, app, limits, drain, kill))
         }
     }
-}
-
-/// Takes connections until `stop`, then lets go of the listener, so that nobody waits in its queue for a server
-/// that is going away.
-fn forward<T: Send + 'static>(
-    incoming: impl Stream<Item = T> + Send + 'static,
-    stop: CancellationToken,
-) -> Pin<Box<dyn Stream<Item = T> + Send>> {
-    let (tx, rx) = mpsc::channel(ACCEPTED_MAX);
-    let taking: Pin<Box<dyn Future<Output = ()> + Send>> = Box::pin(async move {
-        let mut incoming = Box::pin(incoming);
-        while let Some(next) = incoming.next().await {
-            if tx.send(next).await.is_err() {
-                return;
-            }
-        }
-    });
-    tokio::spawn(async move { stop.run_until_cancelled(taking).await });
-    Box::pin(ReceiverStream::new(rx))
 }
 
 /// The configuration in the words of the serving loop. A zero switches a limit off.

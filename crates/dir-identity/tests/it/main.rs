@@ -11,6 +11,7 @@ mod federation_lies;
 mod federation_support;
 mod handshake;
 mod openssl;
+mod proxy;
 mod rotation;
 mod support;
 mod trust;

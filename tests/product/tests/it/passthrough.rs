@@ -2,9 +2,13 @@
 
 use product_tests::nginx::Nginx;
 use product_tests::proc::{Ran, run};
-use product_tests::server::{Auth, Records, Server};
-use product_tests::{init, our, root, workload};
+use product_tests::server::{Auth, Records, Server, get};
+use product_tests::{init, our, root, wait_until, workload};
+use serde_json::Value;
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpStream};
 use std::process::Command;
+use std::time::Duration;
 
 fn dirctl(socket: &str, port: u16, args: &[&str]) -> Ran {
     let mut command = Command::new(our("dirctl").unwrap());
@@ -15,7 +19,7 @@ fn dirctl(socket: &str, port: u16, args: &[&str]) -> Ran {
 }
 
 #[test]
-fn tls_goes_end_to_end_through_nginx() {
+fn i1_i2_i3_tls_goes_end_to_end_through_nginx() {
     init();
     let dir = tempfile::tempdir().unwrap();
     let workload = workload::start(dir.path()).unwrap();
@@ -46,4 +50,85 @@ fn tls_goes_end_to_end_through_nginx() {
     let astray = ["--server-addr", &address, "--tls-server-name", "other.localtest.me", "pull", cid];
     let astray = dirctl(&socket, port, &astray);
     assert_eq!(astray.status.code(), Some(7), "{}", astray.stderr);
+}
+
+/// Lines of the audit log, which a server of these tests writes to its output.
+fn audited(server: &Server, event: &str) -> Vec<Value> {
+    let output = server.proc.output();
+    let lines = output.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+    lines.filter(|line| line["event"] == event).collect()
+}
+
+fn address(line: &Value, field: &str) -> SocketAddr {
+    line[field].as_str().and_then(|a| a.parse().ok()).unwrap_or_else(|| panic!("no {field}: {line}"))
+}
+
+const REQUIRED: &str = "listen: { proxy_protocol: required, trusted_proxies: [127.0.0.1] }\nlimits: { connections: { per_ip: 3 } }\n";
+
+#[test]
+fn i4_the_audit_log_names_the_client_behind_nginx() {
+    init();
+    let dir = tempfile::tempdir().unwrap();
+    let workload = workload::start(dir.path()).unwrap();
+    let socket = workload.socket();
+    let auth = Auth::X509(socket.clone());
+    let server = Server::start_with(dir.path(), &auth, &Records::Layout, REQUIRED).unwrap();
+    let changes = [("# proxy_protocol on;", "proxy_protocol on;")];
+    let nginx = Nginx::start_with(dir.path(), server.port, &changes).unwrap();
+
+    let port = format!("127.0.0.1:{}", nginx.port);
+    let through = ["--server-addr", &port, "--tls-server-name", "api.localtest.me"];
+    let record = root().join("examples/records/record_100.json");
+    let push = [&through[..], &["push", record.to_str().unwrap(), "--quiet"]].concat();
+    dirctl(&socket, nginx.port, &push).good().unwrap();
+    wait_until("the audit line", || !audited(&server, "close").is_empty()).unwrap();
+    for line in audited(&server, "close") {
+        let (peer, real) = (address(&line, "peer_addr"), address(&line, "real_addr"));
+        assert!(real.ip().is_loopback() && real != peer, "{line}");
+        assert_eq!(line["spiffe_id"], "spiffe://example.org/ns/dir/sa/apiserver");
+    }
+    // Past the proxy nobody gets in: there is no header.
+    let direct = format!("127.0.0.1:{}", server.port);
+    let direct = ["--server-addr", &direct, "--tls-server-name", "api.localtest.me", "search", "--name", "x"];
+    assert_ne!(dirctl(&socket, server.port, &direct).status.code(), Some(0));
+    let refused = || audited(&server, "handshake_refused");
+    wait_until("the refusal", || refused().iter().any(|l| l["reason"] == "proxy_header")).unwrap();
+}
+
+#[test]
+fn i4_version_2_local_and_bad_headers_at_the_real_binary() {
+    init();
+    let dir = tempfile::tempdir().unwrap();
+    let workload = workload::start(dir.path()).unwrap();
+    let auth = Auth::X509(workload.socket());
+    let server = Server::start_with(dir.path(), &auth, &Records::Layout, REQUIRED).unwrap();
+    let v2 = |command: u8| {
+        let addresses = [198, 51, 100, 9, 10, 0, 0, 1, 0xc8, 0x22, 0x22, 0xb8];
+        [b"\r\n\r\n\0\r\nQUIT\n".as_slice(), &[command, 0x11, 0, 12], &addresses].concat()
+    };
+    // What follows is no TLS: the connection is refused for that, and the line says whose it was.
+    for (what, header, reason, real) in [
+        ("version 2", v2(0x21), "protocol", Some("198.51.100.9:51234")),
+        ("LOCAL", v2(0x20), "protocol", None),
+        ("version 1", b"PROXY TCP6 2001:db8::9 ::1 1 2\r\n".to_vec(), "protocol", Some("[2001:db8::9]:1")),
+        ("bad command", v2(0x22), "proxy_header", None),
+        ("bad line", b"PROXY TCP4 1.2.3.4\r\n".to_vec(), "proxy_header", None),
+    ] {
+        let before = audited(&server, "handshake_refused").len();
+        let mut io = TcpStream::connect(("127.0.0.1", server.port)).unwrap();
+        io.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
+        io.write_all(&[&header[..], b"no TLS, but long enough to be seen as such"].concat()).unwrap();
+        let mut rest = Vec::new();
+        // An alert, or a reset because something was left unread.
+        drop(io.read_to_end(&mut rest));
+        wait_until(what, || audited(&server, "handshake_refused").len() > before).unwrap();
+        let line = audited(&server, "handshake_refused").pop().unwrap();
+        assert_eq!(
+            (line["reason"].as_str(), line["real_addr"].as_str()),
+            (Some(reason), real),
+            "{what}: {line}"
+        );
+    }
+    let (_, page) = get(server.ops_port, "/metrics").unwrap();
+    assert!(page.contains("handshake_failures_total{reason=\"proxy_header\"} 2"), "{page}");
 }

@@ -2,6 +2,7 @@
 
 use crate::config::leaf::{Named, Rate, choice};
 use crate::config::listen::Listen;
+use crate::config::networks::Networks;
 use crate::config::section::section;
 use serde::{Deserialize, Serialize};
 use std::time::Duration;
@@ -24,9 +25,10 @@ section! {
         /// Consent to plaintext on an address that other machines reach (flag `--allow-insecure`).
         allow_insecure: bool = "false",
         /// PROXY protocol on the gRPC port.
-        proxy_protocol: ProxyProtocol = "off" [Absent],
-        /// Networks (CIDR) whose PROXY headers are believed.
-        trusted_proxies: Vec<String> = "" [Inert],
+        proxy_protocol: ProxyProtocol = "off",
+        /// Networks (CIDR) of proxies: their PROXY headers are believed, and without one their connections are not
+        /// counted by address.
+        trusted_proxies: Networks = "",
     }
 }
 
@@ -71,8 +73,8 @@ section! {
     Limits {
         /// Bound of the TLS handshake.
         handshake_timeout: Duration = "10s",
-        /// Bound for the PROXY header.
-        proxy_header_timeout: Duration = "5s" [Inert],
+        /// Bound for the PROXY header, before the handshake.
+        proxy_header_timeout: Duration = "5s",
         /// Bound for the first request after the handshake.
         first_request_timeout: Duration = "10s",
         /// A peer that takes nothing of what waits for it is closed after this.
@@ -91,7 +93,7 @@ section! {
         total: usize = "10000",
         /// With one SPIFFE ID.
         per_identity: usize = "1024",
-        /// From one address.
+        /// From one address; with PROXY data, the client's.
         per_ip: usize = "256",
     }
 }

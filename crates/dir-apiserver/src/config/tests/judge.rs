@@ -71,6 +71,10 @@ fn limits_at_their_edges() {
         ("ratelimit: {method_limits: {Push: {rps: 1, burst: 1}}}", "ratelimit.method_limits"),
         ("ratelimit: {method_limits: {/a.B/C: {rps: 1, bust: 1}}}", "ratelimit.method_limits"),
         ("audit: {queue: 0}", "audit.queue"),
+        ("listen: {proxy_protocol: required}", "listen.trusted_proxies"),
+        ("listen: {trusted_proxies: [10.0.0.1/8]}", "listen.trusted_proxies"),
+        ("listen: {trusted_proxies: [proxy.example]}", "listen.trusted_proxies"),
+        ("limits: {proxy_header_timeout: 0s}", "limits.proxy_header_timeout"),
         ("audit: {output: file}", "audit.path"),
         ("metrics: {address: '127.0.0.1:8888'}", "metrics.address"),
         ("store: {oci: {registry_address: 'ftp://x'}}", "store.oci.registry_address"),
@@ -86,6 +90,8 @@ fn limits_at_their_edges() {
         "ratelimit: {global_rps: 10, global_burst: 10, per_client_rps: 1}",
         "ratelimit: {method_limits: {/a.B/C: {rps: 1, burst: 0}}}",
         "dev_identity: {enabled: true, svid_ttl: 10s}",
+        "listen: {proxy_protocol: required, trusted_proxies: [10.0.0.0/8, '2001:db8::/32', 192.0.2.7]}",
+        "listen: {trusted_proxies: '10.0.0.0/8, ::1'}",
     ] {
         assert_eq!(refused(&format!("{yaml}\n")), Vec::<String>::new(), "{yaml}");
     }

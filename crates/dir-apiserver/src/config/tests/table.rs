@@ -25,6 +25,9 @@ fn other(key: &Key) -> (String, Value) {
             let map = json!({"/a.B/C": {"rps": 1.5, "burst": 2}});
             return (map.to_string(), map);
         }
+        kind if kind.starts_with("list of networks") => {
+            return ("10.0.0.0/8,::1/128".to_owned(), json!(["10.0.0.0/8", "::1/128"]));
+        }
         kind if kind.starts_with("list") => return ("a,b".to_owned(), json!(["a", "b"])),
         kind if kind.contains("number") => "4242".to_owned(),
         kind if kind.starts_with('`') => {
