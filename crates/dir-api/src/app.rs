@@ -6,10 +6,11 @@ use crate::methods::Methods;
 use crate::metrics::Metrics;
 use crate::rate::{Limiter, NoSuchMethod, RateConfig};
 use crate::services::reflection::{self, Reflection};
-use dir_core::Clock;
 use dir_core::identity::IdentityStatus;
+use dir_core::{Clock, SpiffeId};
 use dir_engine::Engine;
 use prometheus::Registry;
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::watch;
@@ -29,6 +30,8 @@ pub struct AppConfig {
     pub rates: Option<RateConfig>,
     /// Where every call leaves its lines; `None` keeps no audit log.
     pub audit: Option<Audit>,
+    /// Peers that may speak for others with `x-auth-principal` (`authn.trusted_gateways`).
+    pub trusted_gateways: HashSet<SpiffeId>,
     /// A watch that has nothing to tell says so this often.
     pub watch_bookmark_interval: Duration,
 }
@@ -42,6 +45,7 @@ impl Default for AppConfig {
             stream_in_flight: 16,
             rates: None,
             audit: None,
+            trusted_gateways: HashSet::new(),
             watch_bookmark_interval: Duration::from_secs(30),
         }
     }

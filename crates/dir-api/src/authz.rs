@@ -5,8 +5,8 @@ use crate::layers::Call;
 use crate::methods;
 use crate::status;
 use arc_swap::{ArcSwap, ArcSwapOption};
-use dir_core::Timestamp;
 use dir_core::policy::{Cause, Decision, Effect, Grants, MethodId, Policy, RuleEffect};
+use dir_core::{Principal, Timestamp};
 use parking_lot::Mutex;
 use prometheus::{IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry};
 use std::collections::HashSet;
@@ -51,12 +51,31 @@ struct Active {
     no_rule: IntCounter,
     ended: IntCounter,
     unknown: IntCounter,
+    own: IntCounter,
+    gateway: IntCounter,
 }
 
-/// What the policy of some generation says of a connection.
+/// What the policy of some generation says of somebody.
 pub(crate) struct Held {
     generation: u64,
-    grants: Arc<Grants>,
+    who: Principal,
+    grants: Option<Arc<Grants>>,
+}
+
+impl Held {
+    /// What `place` holds, worked out anew when it is about an older policy or somebody else.
+    fn of(place: &ArcSwapOption<Held>, active: &Active, who: &Principal) -> Option<Arc<Grants>> {
+        if let Some(held) = place.load().as_deref()
+            && held.generation == active.generation
+            && held.who == *who
+        {
+            return held.grants.clone();
+        }
+        let grants = active.policy.grants(who, None);
+        let held = Held { generation: active.generation, who: who.clone(), grants: grants.clone() };
+        place.store(Some(Arc::new(held)));
+        grants
+    }
 }
 
 /// A call that may go on, under the policy of a generation.
@@ -113,7 +132,7 @@ impl Authorization {
 
     /// Whether a call may begin; counted, and logged when it may not.
     pub(crate) fn admit(&self, call: &Call, path: &str) -> Result<Permit, Status> {
-        self.judge(call.conn(), call.number(), path, call.at, |active, decision| {
+        self.judge(call.conn(), call.delegated(), call.number(), path, call.at, |active, decision| {
             active.counter(decision).inc();
             let (effect, rule) = (decision.effect, decision.rule.map(|r| r.id.as_str()));
             let word = if effect.goes_on() { effect.as_str() } else { "deny" };
@@ -123,6 +142,7 @@ impl Authorization {
                 tracing::warn!(
                     request_id = call.id.to_str().unwrap_or_default(),
                     spiffe_id = id.map(dir_core::SpiffeId::as_str),
+                    principal = call.delegated().map(Principal::as_str),
                     method = path,
                     decision = decision.effect.as_str(),
                     rule_id = decision.rule.map(|r| r.id.as_str()),
@@ -137,11 +157,12 @@ impl Authorization {
     pub(crate) fn ask_again(
         &self,
         conn: &Shared,
+        delegated: Option<&Principal>,
         method: usize,
         path: &str,
         now: Timestamp,
     ) -> Result<Permit, Status> {
-        self.judge(conn, method, path, now, |active, decision| {
+        self.judge(conn, delegated, method, path, now, |active, decision| {
             if !decision.effect.goes_on() {
                 active.counter(decision).inc();
             }
@@ -151,6 +172,7 @@ impl Authorization {
     fn judge(
         &self,
         conn: &Shared,
+        delegated: Option<&Principal>,
         method: usize,
         path: &str,
         now: Timestamp,
@@ -165,19 +187,14 @@ impl Authorization {
             return Err(status::authorization_unavailable());
         };
         let method = active.methods.get(method).copied().flatten();
-        let held = conn.grants.load();
-        let made;
-        let grants = match (conn.peer.principal.spiffe_id(), held.as_deref()) {
-            (None, _) => None,
-            (Some(_), Some(held)) if held.generation == active.generation => Some(&*held.grants),
-            (Some(id), _) => {
-                made = active.policy.grants(id);
-                let held = Held { generation: active.generation, grants: made.clone() };
-                conn.grants.store(Some(Arc::new(held)));
-                Some(&*made)
+        let own = Held::of(&conn.grants, active, &conn.peer.principal);
+        let decision = match delegated {
+            None => active.policy.judge(own.as_deref(), method, now),
+            Some(who) => {
+                let theirs = Held::of(&conn.delegated, active, who);
+                active.policy.judge_delegated(theirs.as_deref(), own.as_deref(), method, now)
             }
         };
-        let decision = active.policy.judge(grants, method, now);
         note(active, &decision);
         match decision.effect {
             Effect::Allow | Effect::WouldDeny => {
@@ -213,6 +230,8 @@ impl Active {
             no_rule: count(denial, "none"),
             ended: count(denial, "ended"),
             unknown: count(denial, "unknown_method"),
+            own: count(Effect::Allow, "own"),
+            gateway: count(denial, "gateway"),
             policy,
         }
     }
@@ -224,6 +243,8 @@ impl Active {
             (Cause::Anonymous, _) => &self.anonymous,
             (Cause::Ended, _) => &self.ended,
             (Cause::UnknownMethod, _) => &self.unknown,
+            (Cause::Own, _) => &self.own,
+            (Cause::Gateway, _) => &self.gateway,
             (Cause::NoRule | Cause::Rule, _) => &self.no_rule,
         }
     }

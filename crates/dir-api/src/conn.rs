@@ -49,6 +49,8 @@ pub(crate) struct Shared {
     pub(crate) stopping: CancellationToken,
     /// What the policy says of the peer.
     pub(crate) grants: ArcSwapOption<Held>,
+    /// What it says of the caller that the peer spoke for last.
+    pub(crate) delegated: ArcSwapOption<Held>,
     /// Fires when every call of the connection has to look whether it may go on.
     wake: Mutex<CancellationToken>,
 }
@@ -65,6 +67,7 @@ impl Shared {
             why: AtomicU8::new(0),
             stopping,
             grants: ArcSwapOption::empty(),
+            delegated: ArcSwapOption::empty(),
             wake: Mutex::default(),
         }
     }

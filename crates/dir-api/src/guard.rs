@@ -3,6 +3,7 @@
 use crate::authz::Permit;
 use crate::conn::Shared;
 use crate::status;
+use dir_core::Principal;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -16,6 +17,8 @@ use tonic::Status;
 pub(crate) struct Guard {
     conn: Arc<Shared>,
     method: usize,
+    /// For whom the peer speaks.
+    delegated: Option<Principal>,
     deadline: Option<Pin<Box<Sleep>>>,
     /// `None` without authorization.
     permit: Option<Permit>,
@@ -26,8 +29,8 @@ pub(crate) struct Guard {
 }
 
 impl Guard {
-    pub(crate) fn new(conn: Arc<Shared>, method: usize) -> Self {
-        Self { conn, method, deadline: None, permit: None, permit_ends: None, woken: None }
+    pub(crate) fn new(conn: Arc<Shared>, method: usize, delegated: Option<Principal>) -> Self {
+        Self { conn, method, delegated, deadline: None, permit: None, permit_ends: None, woken: None }
     }
 
     /// The caller gives up after this long.
@@ -66,7 +69,8 @@ impl Guard {
             return None;
         }
         let path = &app.methods.get(self.method).path;
-        match authorization.ask_again(&self.conn, self.method, path, app.clock.now()) {
+        let delegated = self.delegated.as_ref();
+        match authorization.ask_again(&self.conn, delegated, self.method, path, app.clock.now()) {
             Ok(permit) => {
                 self.permitted(permit);
                 None

@@ -7,8 +7,8 @@ use crate::conn::Shared;
 use crate::guard::Guard;
 use crate::methods::Method;
 use crate::status::{self, CODES};
-use crate::{routes, timeout};
-use dir_core::{Peer, Timestamp};
+use crate::{delegated, routes, timeout};
+use dir_core::{Peer, Principal, Timestamp};
 use futures::FutureExt;
 use http::header::{CONTENT_TYPE, USER_AGENT};
 use http::{HeaderMap, HeaderName, HeaderValue, Method as HttpMethod, Request, Response, StatusCode};
@@ -20,7 +20,6 @@ use tonic::{Code, Status};
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const CORRELATION_ID: HeaderName = HeaderName::from_static("x-correlation-id");
-const DELEGATED_PRINCIPAL: HeaderName = HeaderName::from_static("x-auth-principal");
 const GRPC_TIMEOUT: HeaderName = HeaderName::from_static("grpc-timeout");
 /// Longest request id that is taken over from a client, in bytes.
 const REQUEST_ID_MAX: usize = 128;
@@ -42,14 +41,15 @@ pub(crate) async fn serve(
     let mut call = Call::begin(conn.clone(), &parts.uri, &parts.headers);
     let request_id = call.id.clone();
 
-    // 5. Principal: decided by the handshake, read by everything below from the extensions.
-    parts.extensions.insert(conn.peer.clone());
-    // Nobody speaks for somebody else: a delegated principal goes no further than here.
-    if parts.headers.remove(DELEGATED_PRINCIPAL).is_some() {
-        conn.app().metrics.stripped_delegations.inc();
-    }
-    let mut guard = Guard::new(conn.clone(), call.method);
+    // 5. Principal: decided by the handshake, and by gateways that may speak for others; read by everything below
+    //    from the extensions.
     let mut admitted = still_trusted(&conn, call.at);
+    match delegated::take(&conn, &mut parts.headers) {
+        Ok(who) => call.delegated = who,
+        Err(refused) => admitted = admitted.and(Err(refused)),
+    }
+    parts.extensions.insert(delegated::peer(&conn.peer, call.delegated()));
+    let mut guard = Guard::new(conn.clone(), call.method, call.delegated.clone());
 
     // Whatever is decided below leaves an audit line; a call for which there is no room is refused, if so configured.
     if let Some(Err(full)) = conn.app().config.audit.as_ref().map(audit::Audit::admit) {
@@ -59,7 +59,7 @@ pub(crate) async fn serve(
 
     // 6. Rate limits: of everybody, of the principal, of the principal on this method.
     if let (Ok(()), Some(limiter)) = (&admitted, &conn.app().limiter) {
-        admitted = limiter.admit(&conn.peer.principal, call.method, parts.uri.path(), call.begun);
+        admitted = limiter.admit(call.principal(), call.method, parts.uri.path(), call.begun);
     }
 
     // 7. Authorization, by the policy in force.
@@ -110,6 +110,8 @@ fn still_trusted(conn: &Shared, now: Timestamp) -> Result<(), Status> {
 pub(crate) struct Call {
     conn: Arc<Shared>,
     method: usize,
+    /// For whom the peer speaks, if it is a trusted gateway and says so.
+    delegated: Option<Principal>,
     pub(crate) id: HeaderValue,
     pub(crate) begun: Instant,
     pub(crate) at: Timestamp,
@@ -125,6 +127,7 @@ impl Call {
         let app = conn.app();
         let call = Self {
             method: app.methods.find(uri.path()),
+            delegated: None,
             id: request_id(headers).unwrap_or_else(|| {
                 let made = format!("{}-{:x}-{number:x}", app.instance, conn.peer.conn_id);
                 HeaderValue::from_maybe_shared(bytes::Bytes::from(made))
@@ -158,6 +161,16 @@ impl Call {
 
     pub(crate) fn peer(&self) -> &Peer {
         &self.conn.peer
+    }
+
+    /// For whom the peer speaks.
+    pub(crate) fn delegated(&self) -> Option<&Principal> {
+        self.delegated.as_ref()
+    }
+
+    /// Who calls, or for whom it is called.
+    pub(crate) fn principal(&self) -> &Principal {
+        self.delegated.as_ref().unwrap_or(&self.peer().principal)
     }
 
     pub(crate) fn peer_arc(&self) -> Arc<Peer> {

@@ -10,6 +10,7 @@ mod authz;
 mod body;
 mod codec;
 mod conn;
+mod delegated;
 mod flood;
 mod frames;
 mod guard;

@@ -242,10 +242,13 @@ impl Limiter {
 
     fn take(&self, principal: &Principal, method: usize, now: Instant) -> Result<(), (usize, Wait)> {
         let now = u64::try_from(now.saturating_duration_since(self.begun).as_nanos()).unwrap_or(u64::MAX);
-        let id = principal.spiffe_id().map(dir_core::SpiffeId::as_str);
+        // Callers without an identity are one caller.
+        let id = match principal {
+            Principal::Anonymous | Principal::Http => None,
+            Principal::Spiffe(_) | Principal::Oidc(_) => Some(principal.as_str()),
+        };
         match (self.methods.get(method).copied().unwrap_or(Own::Nothing), self.per_client, id) {
             (Own::Unlimited, ..) => Ok(()),
-            // Callers without an identity are one caller.
             (Own::Limit(terms), _, id) => {
                 let key = self.hash.hash_one((method, id));
                 self.callers.take(key, terms, now).map_err(|wait| (METHOD, wait))

@@ -55,7 +55,7 @@ fn decide(c: &mut Criterion) {
         c.bench_function(&format!("decide/alone/{name}"), |b| {
             b.iter(|| black_box(policy.decide(black_box(who), black_box(PULL), NOW).effect));
         });
-        let grants = policy.grants(who.spiffe_id().unwrap());
+        let grants = policy.grants(who, None).unwrap();
         let method = policy.catalogue().find(PULL);
         c.bench_function(&format!("decide/held/{name}"), |b| {
             b.iter(|| black_box(policy.judge(Some(black_box(&grants)), black_box(method), NOW).effect));

@@ -1,5 +1,6 @@
 //! Who is calling: SPIFFE IDs, trust domains, principals. Authority comes from the handshake alone.
 
+pub use crate::principal::{CLAIM_MAX, DelegatedError, OIDC_MAX, OidcPrincipal, Principal, RoleClaims};
 use crate::time::Timestamp;
 use std::fmt;
 use std::net::SocketAddr;
@@ -130,25 +131,6 @@ impl fmt::Display for SpiffeId {
 impl fmt::Debug for SpiffeId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.text)
-    }
-}
-
-/// Who a call is made by.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub enum Principal {
-    /// Nobody: authentication is off.
-    Anonymous,
-    /// A workload with an SVID.
-    Spiffe(SpiffeId),
-}
-
-impl Principal {
-    /// The SPIFFE ID, if there is one.
-    pub fn spiffe_id(&self) -> Option<&SpiffeId> {
-        match self {
-            Principal::Anonymous => None,
-            Principal::Spiffe(id) => Some(id),
-        }
     }
 }
 

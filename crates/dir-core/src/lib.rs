@@ -13,6 +13,7 @@ pub mod index;
 pub mod json;
 pub mod oci;
 pub mod policy;
+mod principal;
 pub mod query;
 pub mod record;
 pub mod rules;

@@ -28,6 +28,8 @@ pub(super) struct CallLine {
     pub(super) at: Timestamp,
     pub(super) request_id: HeaderValue,
     pub(super) peer: Arc<Peer>,
+    /// For whom the peer spoke.
+    pub(super) delegated: Option<Principal>,
     pub(super) method: String,
     pub(super) decision: Option<&'static str>,
     pub(super) rule: Option<String>,
@@ -107,8 +109,8 @@ impl CallLine {
             request_id: self.request_id.to_str().unwrap_or_default(),
             conn_id: peer.conn_id,
             spiffe_id: id.map(dir_core::SpiffeId::as_str),
-            principal: principal(&peer.principal),
-            actor: None,
+            principal: self.delegated.as_ref().unwrap_or(&peer.principal).as_str(),
+            actor: self.delegated.as_ref().map(|_| peer.principal.as_str()),
             trust_domain: id.map(|id| id.trust_domain().as_str()),
             serial: Some(peer.serial.as_str()).filter(|serial| !serial.is_empty()),
             peer_addr: peer.addr,
@@ -124,10 +126,6 @@ impl CallLine {
             ms: f64::from(u32::try_from(self.took.as_micros()).unwrap_or(u32::MAX)) / 1000.0,
         }
     }
-}
-
-fn principal(principal: &Principal) -> &str {
-    principal.spiffe_id().map_or("anonymous", dir_core::SpiffeId::as_str)
 }
 
 fn handshake(refused: &RefusedHandshake) -> HandshakeJson<'_> {

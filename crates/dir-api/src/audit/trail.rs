@@ -91,6 +91,7 @@ fn hand_over(call: &Call, moment: Moment, code: Option<Code>) {
         at: if moment == Moment::Open { call.at } else { app.clock.now() },
         request_id: call.id.clone(),
         peer: call.peer_arc(),
+        delegated: call.delegated().cloned(),
         method: call.method().path.clone(),
         decision,
         rule: verdict.and_then(|v| v.rule.clone()),

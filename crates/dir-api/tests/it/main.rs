@@ -7,6 +7,7 @@ mod access;
 mod attacks;
 mod audit;
 mod authz;
+mod delegation;
 mod events;
 mod frames;
 mod life;

@@ -76,8 +76,8 @@ impl Source {
     pub(crate) fn parse(&self, text: &str) -> Result<Loaded, ReadError> {
         let catalogue = dir_api::method_catalogue();
         let mut loaded = if self.is_native() {
-            let rules = native::rules(text)?;
-            Policy::from_rules(rules, self.own.as_ref(), &catalogue, self.unknown)?
+            let native::Native { rules, roles } = native::read(text)?;
+            Policy::from_native(rules, &roles, self.own.as_ref(), &catalogue, self.unknown)?
         } else {
             Policy::parse_csv(text, self.matching, &catalogue, self.unknown)?
         };

@@ -1,7 +1,9 @@
 //! The native policy file: YAML into typed rules.
 
 use dir_core::Timestamp;
-use dir_core::policy::{Fault, NativeRule, POLICY_MAX_BYTES, PolicyError, RuleEffect, RuleLimits};
+use dir_core::policy::{
+    Fault, NativeRule, POLICY_MAX_BYTES, PolicyError, Role, RoleBinding, RuleEffect, RuleLimits,
+};
 use serde::Deserialize;
 use serde_saphyr::Spanned;
 
@@ -14,6 +16,28 @@ struct Document {
     version: u32,
     #[serde(default)]
     rules: Vec<Spanned<RuleText>>,
+    #[serde(default)]
+    roles: Vec<Spanned<RoleText>>,
+}
+
+/// What a file says.
+pub(super) struct Native {
+    pub(super) rules: Vec<NativeRule>,
+    pub(super) roles: Vec<RoleBinding>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RoleText {
+    role: String,
+    /// For people only.
+    #[serde(default, rename = "description")]
+    _description: Option<String>,
+    #[serde(default)]
+    principals: Vec<String>,
+    #[serde(default)]
+    claims: Vec<String>,
+    trust_domain: Option<String>,
 }
 
 #[derive(Deserialize)]
@@ -28,6 +52,8 @@ struct RuleText {
     methods: Vec<String>,
     not_after: Option<String>,
     limits: Option<LimitsText>,
+    /// Refused: see [`native`].
+    resources: Option<serde_json::Value>,
 }
 
 #[derive(Deserialize)]
@@ -45,8 +71,8 @@ struct LimitsText {
     max_streams: Option<u32>,
 }
 
-/// Reads the rules of a file.
-pub(super) fn rules(text: &str) -> Result<Vec<NativeRule>, PolicyError> {
+/// Reads a file.
+pub(super) fn read(text: &str) -> Result<Native, PolicyError> {
     let whole = |text: String| PolicyError::from(Fault { line: None, rule: None, text });
     if text.len() > POLICY_MAX_BYTES {
         return Err(whole(format!("the policy has more than {POLICY_MAX_BYTES} bytes")));
@@ -61,12 +87,36 @@ pub(super) fn rules(text: &str) -> Result<Vec<NativeRule>, PolicyError> {
     let mut faults = Vec::new();
     let rules = document.rules.into_iter().filter_map(|rule| native(rule).map_err(|f| faults.push(f)).ok());
     let rules = rules.collect();
-    if faults.is_empty() { Ok(rules) } else { Err(PolicyError { faults }) }
+    let bound = document.roles.into_iter().filter_map(|role| binding(role).map_err(|f| faults.push(f)).ok());
+    let bound = bound.collect();
+    if faults.is_empty() { Ok(Native { rules, roles: bound }) } else { Err(PolicyError { faults }) }
+}
+
+fn binding(binding: Spanned<RoleText>) -> Result<RoleBinding, Fault> {
+    let line = usize::try_from(binding.referenced.line()).ok();
+    let binding = binding.value;
+    let Some(role) = Role::of(&binding.role) else {
+        let names = Role::ALL.map(Role::as_str).join(", ");
+        let text = format!("there is no role \"{}\"; there are {names}", binding.role);
+        return Err(Fault { line, rule: None, text });
+    };
+    Ok(RoleBinding {
+        role,
+        line,
+        principals: binding.principals,
+        claims: binding.claims,
+        trust_domain: binding.trust_domain,
+    })
 }
 
 fn native(rule: Spanned<RuleText>) -> Result<NativeRule, Fault> {
     let line = usize::try_from(rule.referenced.line()).ok();
     let rule = rule.value;
+    if rule.resources.is_some() {
+        let text = "`resources` is not available in this build: the server does not keep who pushed a record; \
+                    a condition that is not checked would grant too much";
+        return Err(Fault { line, rule: Some(rule.id), text: text.to_owned() });
+    }
     let not_after = match rule.not_after.as_deref().map(|text| (text, Timestamp::parse_rfc3339(text))) {
         None => None,
         Some((_, Some(end))) => Some(end),
@@ -97,7 +147,8 @@ mod tests {
 
     #[test]
     fn the_example_is_read_with_its_lines() {
-        let rules = rules(EXAMPLE).unwrap();
+        let Native { rules, roles } = read(EXAMPLE).unwrap();
+        assert!(roles.is_empty());
         let ids: Vec<&str> = rules.iter().map(|r| r.id.as_str()).collect();
         assert_eq!(ids, ["own-domain", "ops-admin", "no-ci-deletes", "partner-read"]);
         for rule in &rules {
@@ -111,17 +162,22 @@ mod tests {
 
     #[test]
     fn what_is_no_policy() {
-        let fault = |text: &str| rules(text).unwrap_err().to_string();
+        let fault = |text: &str| read(text).err().unwrap().to_string();
         let rule = |more: &str| {
             format!(
                 "version: 1\nrules:\n  - id: a\n    effect: allow\n    principals: [local]\n    methods: ['@read']\n{more}"
             )
         };
-        assert!(rules(&rule("")).is_ok());
-        assert!(fault(&rule("    resources: own\n")).contains("resources"));
+        assert!(read(&rule("")).is_ok());
+        assert!(fault(&rule("    resources: own\n")).contains("does not keep who pushed"));
         assert!(fault(&rule("    not_after: soon\n")).contains("not_after \"soon\" is no time"));
         assert!(fault(&rule("").replace("version: 1", "version: 2")).contains("version 2 of the format"));
         assert!(fault(&rule("").replace("allow", "maybe")).contains("maybe"));
+        let bound = |more: &str| format!("{}roles:\n  - {more}\n", rule(""));
+        assert!(fault(&bound("role: owner")).contains("there are admin, editor, viewer, service-account"));
+        assert!(fault(&bound("{role: viewer, principal: local}")).contains("principal"));
+        let roles = read(&bound("{role: viewer, principals: [local], claims: [a/b/c]}")).unwrap().roles;
+        assert_eq!((roles[0].role, roles[0].line), (Role::Viewer, Some(8)));
         assert!(fault("p,acme.example,*\n").starts_with("is no policy"));
         assert!(fault("").starts_with("is no policy"));
         let large = format!("version: 1\n#{}", "x".repeat(POLICY_MAX_BYTES));

@@ -31,7 +31,7 @@ pub(crate) enum AuthzCommand {
     ///
     /// Exit code 0: the call goes on. 1: it is refused. 4: the policy is broken.
     Explain {
-        /// Who calls: a SPIFFE ID, or `anonymous`.
+        /// Who calls: a SPIFFE ID, `oidc:<provider>:…`, `anonymous:http` or `anonymous`.
         #[arg(long, value_name = "ID", value_parser = principal)]
         subject: Principal,
         /// What is called: `/pkg.Service/Method`.
@@ -103,10 +103,15 @@ impl Reading {
 
 /// A caller as written on the command line or in a table.
 pub(super) fn principal(text: &str) -> Result<Principal, String> {
-    if text == "anonymous" {
-        return Ok(Principal::Anonymous);
+    match text {
+        "anonymous" => return Ok(Principal::Anonymous),
+        "anonymous:http" => return Ok(Principal::Http),
+        _ if text.starts_with("oidc:") => return Principal::parse_delegated(text).map_err(|e| e.to_string()),
+        _ => {}
     }
-    let id: dir_core::SpiffeId = text.parse().map_err(|e| format!("{e}; or write `anonymous`"))?;
+    let id: dir_core::SpiffeId = text
+        .parse()
+        .map_err(|e| format!("{e}; or write `oidc:<provider>:…`, `anonymous:http` or `anonymous`"))?;
     if id.is_root() {
         return Err(
             "a caller's SPIFFE ID has a path, such as spiffe://acme.example/ns/web/sa/portal".to_owned()

@@ -18,7 +18,7 @@ pub(super) fn run(
     let policy = source.read().map_err(|e| broken(source, e))?.policy;
     let method = if method.starts_with('/') { method.to_owned() } else { format!("/{method}") };
     let found = policy.explain(subject, &method, at);
-    let who = subject.spiffe_id().map_or("anonymous", dir_core::SpiffeId::as_str);
+    let who = subject.as_str();
     let told = json!({
         "subject": who,
         "method": method,
@@ -63,6 +63,8 @@ pub(super) fn cause(decision: &Decision<'_>) -> &'static str {
         (Cause::NoRule, _) => "no rule allows it",
         (Cause::Ended, _) => "the rules that allowed it have ended",
         (Cause::UnknownMethod, _) => "no service of this server has the method",
+        (Cause::Own, _) => "every caller with an identity may call it",
+        (Cause::Gateway, _) => "the gateway that calls for somebody may not call it itself",
     }
 }
 

@@ -88,8 +88,13 @@ fn authn(config: &Config, found: &mut Vec<Problem>) {
         found.push(Problem::error("authn.trust_domain", format!("{:?}: {error}", authn.trust_domain)));
     }
     for id in &authn.trusted_gateways {
-        if let Err(error) = id.parse::<SpiffeId>() {
-            found.push(Problem::error("authn.trusted_gateways", format!("{id:?}: {error}")));
+        match id.parse::<SpiffeId>() {
+            Err(error) => found.push(Problem::error("authn.trusted_gateways", format!("{id:?}: {error}"))),
+            Ok(id) if id.is_root() => {
+                let text = format!("{id} is a trust domain; name the workload that is the gateway");
+                found.push(Problem::error("authn.trusted_gateways", text));
+            }
+            Ok(_) => {}
         }
     }
     if config.dev_identity.enabled {

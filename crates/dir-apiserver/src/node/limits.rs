@@ -1,7 +1,9 @@
 //! Limits of the configuration in the words of the API.
 
-use crate::config::keys::RateLimit;
+use crate::config::keys::{Authn, RateLimit};
 use dir_api::{Rate, RateConfig};
+use dir_core::SpiffeId;
+use std::collections::HashSet;
 
 /// The rate limits; `None` when they are off.
 pub(super) fn rates(keys: &RateLimit) -> Option<RateConfig> {
@@ -18,4 +20,9 @@ pub(super) fn rates(keys: &RateLimit) -> Option<RateConfig> {
             .collect(),
         ..RateConfig::default()
     })
+}
+
+/// The gateways that may call for others. Whether they are SPIFFE IDs was judged with the configuration.
+pub(super) fn gateways(keys: &Authn) -> HashSet<SpiffeId> {
+    keys.trusted_gateways.iter().filter_map(|id| id.parse().ok()).collect()
 }

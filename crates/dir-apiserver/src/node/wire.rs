@@ -64,6 +64,7 @@ pub(super) fn wire(base: &Base, opened: Opened) -> anyhow::Result<Wired> {
             max_send_msg_size: config.connection.max_send_msg_size,
             rates: limits::rates(&config.ratelimit),
             audit: audit.clone(),
+            trusted_gateways: limits::gateways(&config.authn),
             ..AppConfig::default()
         },
     )?;

@@ -2,7 +2,7 @@
 
 use super::subject::Subject;
 use super::{Cell, Compiled, Grants, MethodCatalogue, MethodId, Policy, Rule, RuleEffect};
-use crate::identity::{SpiffeId, TrustDomain};
+use crate::identity::{Principal, RoleClaims, SpiffeId, TrustDomain};
 use std::collections::HashMap;
 use std::sync::Arc;
 
@@ -13,6 +13,8 @@ pub(crate) struct Index {
     named: HashMap<TrustDomain, Bucket>,
     /// All others.
     strangers: Bucket,
+    /// Rules that are about somebody for more than his SPIFFE ID.
+    kinds: Vec<usize>,
 }
 
 /// The rules that can be about a caller of some trust domain.
@@ -54,15 +56,43 @@ impl Index {
                 named.insert(domain.clone(), Bucket::of_domain(found, domain, rules, catalogue));
             }
         }
-        Self { named, strangers: Bucket::of_strangers(wide, rules, catalogue) }
+        let kinds = numbers(rules, |r| r.subjects.iter().any(|s| !s.is_about_ids()));
+        Self { named, strangers: Bucket::of_strangers(wide, rules, catalogue), kinds }
     }
 
-    pub(crate) fn grants(&self, rules: &[Rule], catalogue: &MethodCatalogue, id: &SpiffeId) -> Arc<Grants> {
-        let bucket = self.named.get(id.trust_domain()).unwrap_or(&self.strangers);
+    /// `None` for a caller without identity.
+    pub(crate) fn grants(
+        &self,
+        rules: &[Rule],
+        catalogue: &MethodCatalogue,
+        who: &Principal,
+        claims: Option<&RoleClaims>,
+    ) -> Option<Arc<Grants>> {
+        let concerned = |at: &usize| rules[*at].concerns(who, claims);
+        let mut about: Vec<usize> = match who {
+            Principal::Anonymous => return None,
+            Principal::Http | Principal::Oidc(_) => Vec::new(),
+            Principal::Spiffe(id) if claims.is_none() => return Some(self.of_id(rules, catalogue, id)),
+            Principal::Spiffe(id) => self.bucket(id).rules.clone(),
+        };
+        about.extend(&self.kinds);
+        about.retain(concerned);
+        about.sort_unstable();
+        about.dedup();
+        Some(Arc::new(grants(about.into_iter(), rules, catalogue)))
+    }
+
+    fn bucket(&self, id: &SpiffeId) -> &Bucket {
+        self.named.get(id.trust_domain()).unwrap_or(&self.strangers)
+    }
+
+    fn of_id(&self, rules: &[Rule], catalogue: &MethodCatalogue, id: &SpiffeId) -> Arc<Grants> {
+        let bucket = self.bucket(id);
         if let Some(alike) = &bucket.alike {
             return alike.clone();
         }
-        let about = bucket.rules.iter().copied().filter(|at| rules[*at].concerns(id));
+        let about = bucket.rules.iter().copied();
+        let about = about.filter(|at| rules[*at].subjects.iter().any(|s| s.matches_id(id)));
         Arc::new(grants(about, rules, catalogue))
     }
 }

@@ -1,7 +1,7 @@
 //! Why a decision is what it is: the rule that decided, and the rules that nearly did.
 
 use super::methods::distance;
-use super::{Cause, Decision, Effect, Policy, Rule, RuleEffect};
+use super::{Cause, Decision, Effect, Policy, Rule, RuleEffect, Subject};
 use crate::identity::Principal;
 use crate::time::Timestamp;
 
@@ -16,6 +16,8 @@ pub enum Difference {
     Path,
     /// In the trust domain.
     TrustDomain,
+    /// In who is meant: it is about callers of another kind, or of another name.
+    Principal,
     /// In the method.
     Method,
 }
@@ -28,6 +30,7 @@ impl Difference {
             Difference::Overruled => "is overruled by the deny rule",
             Difference::Path => "differs in the path of the SPIFFE ID",
             Difference::TrustDomain => "differs in trust domain",
+            Difference::Principal => "is about somebody else",
             Difference::Method => "differs in method",
         }
     }
@@ -65,26 +68,28 @@ impl Policy {
     }
 
     fn misses(&self, principal: &Principal, method: &str, now: Timestamp) -> Vec<Miss<'_>> {
-        let (Some(id), Some(number)) = (principal.spiffe_id(), self.catalogue().find(method)) else {
-            return Vec::new();
-        };
+        let Some(number) = self.catalogue().find(method) else { return Vec::new() };
+        let id = principal.spiffe_id();
         let mut found: Vec<(Difference, usize, &Rule)> = Vec::new();
         for rule in self.rules().iter().filter(|r| r.effect == RuleEffect::Allow) {
-            let who = rule.concerns(id);
+            let who = rule.concerns(principal, None);
             let what = rule.methods.contains(number);
-            let domain = rule.subjects.iter().any(|s| s.matches_domain(id.trust_domain()));
+            let domain =
+                id.is_some_and(|id| rule.subjects.iter().any(|s| s.matches_domain(id.trust_domain())));
+            let ids = id.is_some() && rule.subjects.iter().any(Subject::is_about_ids);
             let difference = match (who, what) {
                 (true, true) if rule.has_ended(now) => Difference::Ended,
                 (true, true) => Difference::Overruled,
                 (false, true) if domain => Difference::Path,
-                (false, true) => Difference::TrustDomain,
+                (false, true) if ids => Difference::TrustDomain,
+                (false, true) => Difference::Principal,
                 (true, false) => Difference::Method,
                 (false, false) => continue,
             };
             let far = match difference {
                 Difference::Ended | Difference::Overruled => 0,
-                Difference::Path => nearest(rule, id.as_str()),
-                Difference::TrustDomain => nearest(rule, id.trust_domain().as_str()),
+                Difference::Path | Difference::Principal => nearest(rule, principal.as_str()),
+                Difference::TrustDomain => nearest(rule, id.map_or("", |id| id.trust_domain().as_str())),
                 Difference::Method => distance(&rule.methods_text, method),
             };
             found.push((difference, far, rule));

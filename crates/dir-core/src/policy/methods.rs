@@ -8,6 +8,8 @@ use std::sync::Arc;
 pub enum Permission {
     /// Nothing, not even an identity.
     Open,
+    /// An identity and no rule: what callers ask about themselves. A deny rule takes it away.
+    Own,
     /// `@read`.
     Read,
     /// `@write`.

@@ -7,11 +7,13 @@
 mod compile;
 mod csv;
 mod explain;
+mod kinds;
 mod lint;
 mod method;
 mod methods;
 mod native;
 mod problem;
+mod roles;
 mod subject;
 
 #[cfg(test)]
@@ -22,9 +24,10 @@ pub use explain::{Difference, Explanation, Miss};
 pub use methods::{MethodCatalogue, MethodId, MethodSet, PERMISSIONS, Permission};
 pub use native::{NativeRule, RuleLimits};
 pub use problem::{Fault, PolicyError, Warning, WarningKind};
+pub use roles::{Role, RoleBinding};
 pub use subject::{PATTERN_MAX, Subject};
 
-use crate::identity::{Principal, SpiffeId};
+use crate::identity::{Principal, RoleClaims};
 use crate::time::Timestamp;
 use compile::Index;
 use std::sync::Arc;
@@ -97,8 +100,11 @@ impl Rule {
     }
 
     /// Whether it is about this caller.
-    pub fn concerns(&self, id: &SpiffeId) -> bool {
-        self.subjects.iter().any(|s| s.matches(id))
+    pub fn concerns(&self, who: &Principal, claims: Option<&RoleClaims>) -> bool {
+        self.subjects.iter().any(|s| match self.effect {
+            RuleEffect::Allow => s.matches(who, claims),
+            RuleEffect::Deny => s.matches_to_deny(who, claims),
+        })
     }
 
     /// Whether its grant has ended.
@@ -142,6 +148,8 @@ impl Effect {
 pub enum Cause {
     /// The method needs no identity.
     Open,
+    /// Every caller with an identity may call it.
+    Own,
     /// There is no identity.
     Anonymous,
     /// A rule decided.
@@ -150,6 +158,8 @@ pub enum Cause {
     NoRule,
     /// The rules that allowed it have ended.
     Ended,
+    /// The caller that a gateway speaks for is allowed, the gateway itself is not.
+    Gateway,
     /// No permission is known for the method.
     UnknownMethod,
 }
@@ -163,12 +173,15 @@ pub struct Decision<'p> {
     pub cause: Cause,
     /// The rule that decided, if one did.
     pub rule: Option<&'p Rule>,
+    /// For a delegated call that goes on: the rule by which the gateway itself may make it.
+    pub gateway: Option<&'p Rule>,
 }
 
 impl Decision<'_> {
     /// Until when an allowed call may go on; `None` is for ever.
     pub fn until(&self) -> Option<Timestamp> {
-        self.rule.filter(|r| r.effect == RuleEffect::Allow).and_then(|r| r.not_after)
+        let granting = [self.rule, self.gateway].into_iter().flatten();
+        granting.filter(|r| r.effect == RuleEffect::Allow).filter_map(|r| r.not_after).min()
     }
 }
 
@@ -236,19 +249,37 @@ impl Policy {
     /// Decides one call. `method` is the path of the request, `/pkg.Svc/Method`.
     pub fn decide(&self, principal: &Principal, method: &str, now: Timestamp) -> Decision<'_> {
         let method = self.compiled.catalogue.find(method);
-        let grants = principal.spiffe_id().map(|id| self.grants(id));
-        self.judge(grants.as_deref(), method, now)
+        self.judge(self.grants(principal, None).as_deref(), method, now)
     }
 
-    /// Everything the policy says of a caller.
-    pub fn grants(&self, id: &SpiffeId) -> Arc<Grants> {
-        self.compiled.index.grants(&self.compiled.rules, &self.compiled.catalogue, id)
+    /// Everything the policy says of a caller, and of what its token claims; `None` without identity.
+    pub fn grants(&self, who: &Principal, claims: Option<&RoleClaims>) -> Option<Arc<Grants>> {
+        self.compiled.index.grants(&self.compiled.rules, &self.compiled.catalogue, who, claims)
+    }
+
+    /// Decides a call that a gateway makes for somebody: both must be allowed to make it.
+    pub fn judge_delegated(
+        &self,
+        principal: Option<&Grants>,
+        gateway: Option<&Grants>,
+        method: Option<MethodId>,
+        now: Timestamp,
+    ) -> Decision<'_> {
+        let decided = self.judge(principal, method, now);
+        if decided.effect != Effect::Allow || decided.cause == Cause::Open {
+            return decided;
+        }
+        let own = self.judge(gateway, method, now);
+        match own.effect {
+            Effect::Allow => Decision { gateway: own.rule, ..decided },
+            _ => Decision { cause: Cause::Gateway, ..own },
+        }
     }
 
     /// Decides with what [`Policy::grants`] of this policy has said; `None` is a caller without identity, or a method that
     /// nobody knows.
     pub fn judge(&self, grants: Option<&Grants>, method: Option<MethodId>, now: Timestamp) -> Decision<'_> {
-        let refuse = |effect, cause| Decision { effect, cause, rule: None };
+        let refuse = |effect, cause| Decision { effect, cause, rule: None, gateway: None };
         let permission = method.and_then(|m| self.compiled.catalogue.permission(m));
         if permission == Some(Permission::Open) {
             return refuse(Effect::Allow, Cause::Open);
@@ -256,7 +287,7 @@ impl Policy {
         let Some(grants) = grants else {
             return refuse(Effect::Unauthenticated, Cause::Anonymous);
         };
-        let (Some(method), Some(_)) = (method, permission) else {
+        let (Some(method), Some(permission)) = (method, permission) else {
             return refuse(self.denial(), Cause::UnknownMethod);
         };
         match grants.cells.get(method.number()) {
@@ -266,6 +297,7 @@ impl Policy {
                 let open = rules.iter().find(|r| !self.compiled.rules[**r].has_ended(now));
                 open.map_or_else(|| refuse(self.denial(), Cause::Ended), |rule| self.by(*rule, Effect::Allow))
             }
+            Some(Cell::Nothing) | None if permission == Permission::Own => refuse(Effect::Allow, Cause::Own),
             Some(Cell::Nothing) | None => refuse(self.denial(), Cause::NoRule),
         }
     }
@@ -275,6 +307,6 @@ impl Policy {
     }
 
     fn by(&self, rule: usize, effect: Effect) -> Decision<'_> {
-        Decision { effect, cause: Cause::Rule, rule: Some(&self.compiled.rules[rule]) }
+        Decision { effect, cause: Cause::Rule, rule: Some(&self.compiled.rules[rule]), gateway: None }
     }
 }

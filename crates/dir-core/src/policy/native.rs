@@ -3,6 +3,7 @@
 use super::csv::check_rules;
 use super::method::{self, Refused};
 use super::problem::{Fault, PolicyError, Warning, WarningKind};
+use super::roles::RoleBinding;
 use super::subject::Subject;
 use super::{Loaded, MethodCatalogue, MethodSet, Policy, Readings, Rule, RuleEffect, UnknownMethod, lint};
 use crate::identity::TrustDomain;
@@ -32,7 +33,7 @@ pub struct NativeRule {
     pub line: Option<usize>,
     /// What it does.
     pub effect: RuleEffect,
-    /// SPIFFE ID patterns, `local`, `federated`.
+    /// SPIFFE ID patterns, `local`, `federated`, `oidc:…`, `anonymous:http`.
     pub principals: Vec<String>,
     /// `/pkg.Svc/Method`, `/pkg.Svc/*`, `@read`, `@write`, `@admin` or `*`.
     pub methods: Vec<String>,
@@ -50,10 +51,26 @@ impl Policy {
         catalogue: &MethodCatalogue,
         unknown: UnknownMethod,
     ) -> Result<Loaded, PolicyError> {
+        Self::from_native(rules, &[], own, catalogue, unknown)
+    }
+
+    /// As [`Policy::from_rules`], with roles: each binding is an allow rule, `role-<role>-<number>`, after the others.
+    pub fn from_native(
+        mut rules: Vec<NativeRule>,
+        bindings: &[RoleBinding],
+        own: Option<&TrustDomain>,
+        catalogue: &MethodCatalogue,
+        unknown: UnknownMethod,
+    ) -> Result<Loaded, PolicyError> {
         let mut compiler = Compiler { own, catalogue, unknown, faults: Vec::new(), warnings: Vec::new() };
+        let written = rules.len();
+        rules.extend(bindings.iter().enumerate().map(|(at, binding)| binding.rule(at + 1)));
         compiler.ids(&rules);
-        let rules: Vec<Rule> =
-            rules.into_iter().enumerate().map(|(number, rule)| compiler.rule(number, rule)).collect();
+        let compile = |(number, rule): (usize, NativeRule)| {
+            let binding = number.checked_sub(written).and_then(|at| bindings.get(at));
+            compiler.rule(number, rule, binding)
+        };
+        let rules: Vec<Rule> = rules.into_iter().enumerate().map(compile).collect();
         let Compiler { faults, mut warnings, .. } = compiler;
         check_rules(&rules, faults)?;
         warnings.extend(lint::review(&rules, catalogue));
@@ -108,8 +125,9 @@ impl Compiler<'_> {
         }
     }
 
-    fn rule(&mut self, number: usize, rule: NativeRule) -> Rule {
-        if rule.principals.is_empty() || rule.methods.is_empty() {
+    fn rule(&mut self, number: usize, rule: NativeRule, binding: Option<&RoleBinding>) -> Rule {
+        let claimed = binding.is_some_and(|binding| !binding.claims.is_empty());
+        if (rule.principals.is_empty() && !claimed) || rule.methods.is_empty() {
             self.faults.push(fault(&rule, "a rule has at least one principal and one method"));
         }
         if rule.effect == RuleEffect::Deny && rule.not_after.is_some() {
@@ -126,6 +144,12 @@ impl Compiler<'_> {
             match self.subject(principal) {
                 Ok(subject) => subjects.push(subject),
                 Err(text) => self.faults.push(fault(&rule, format!("principal \"{principal}\": {text}"))),
+            }
+        }
+        for claims in binding.into_iter().flat_map(|binding| &binding.claims) {
+            match self.claims(binding, claims) {
+                Ok(subject) => subjects.push(subject),
+                Err(text) => self.faults.push(fault(&rule, format!("claims \"{claims}\": {text}"))),
             }
         }
         let mut methods = MethodSet::default();
@@ -155,6 +179,18 @@ impl Compiler<'_> {
         }
     }
 
+    /// A claim counts in the tokens of one trust domain: whoever signs tokens could write any claim into them.
+    fn claims(&self, role: Option<&RoleBinding>, text: &str) -> Result<Subject, String> {
+        let domain = match role.and_then(|role| role.trust_domain.as_deref()) {
+            Some(name) => name.parse().map_err(|why| format!("trust domain \"{name}\": {why}"))?,
+            None => self.own.cloned().ok_or(
+                "write whose tokens are believed, as `trust_domain`: the own one is not known \
+                 (authn.trust_domain, or --trust-domain)",
+            )?,
+        };
+        Subject::parse_claims(domain, text)
+    }
+
     fn subject(&self, text: &str) -> Result<Subject, String> {
         let own = || {
             self.own.ok_or_else(|| {
@@ -166,11 +202,13 @@ impl Compiler<'_> {
         match text {
             "local" => Ok(Subject::local(own()?)),
             "federated" => Ok(Subject::federated(own()?)),
-            _ if text.starts_with("oidc:") || text.starts_with("anonymous:") => {
-                Err("callers of this kind do not exist on this server; it knows SPIFFE IDs".to_owned())
-            }
-            _ => Subject::parse_id(text)
-                .map_err(|why| format!("{why}; there are also the classes `local` and `federated`")),
+            "anonymous:http" => Ok(Subject::http()),
+            _ if text.starts_with("oidc:") => Subject::parse_oidc(text),
+            _ => Subject::parse_id(text).map_err(|why| {
+                format!(
+                    "{why}; there are also `local`, `federated`, `oidc:<provider>:…` and `anonymous:http`"
+                )
+            }),
         }
     }
 }

@@ -1,6 +1,7 @@
 //! Who a rule is about: patterns over trust domains and over the paths of SPIFFE IDs.
 
-use crate::identity::{SpiffeId, TrustDomain};
+use super::kinds::{ClaimsPattern, OidcPattern};
+use crate::identity::{Principal, RoleClaims, SpiffeId, TrustDomain};
 use regex::{Regex, RegexBuilder};
 use std::fmt;
 
@@ -208,13 +209,19 @@ pub struct Subject {
     text: String,
 }
 
-/// Which trust domains.
+/// Which kind of caller, and of which trust domains.
 #[derive(Debug, Clone)]
 pub(crate) enum Who {
-    /// Those of a pattern.
+    /// SPIFFE IDs of the trust domains of a pattern.
     Domains(DomainPattern),
-    /// Every trust domain but this one: class `federated`.
+    /// SPIFFE IDs of every trust domain but this one: class `federated`.
     OtherThan(TrustDomain),
+    /// Whom an OIDC provider knows.
+    Oidc(OidcPattern),
+    /// `anonymous:http`.
+    Http,
+    /// SPIFFE IDs of a trust domain whose token claims a role. A claim is worth what its trust domain is.
+    Claims(TrustDomain, ClaimsPattern),
 }
 
 impl Subject {
@@ -249,17 +256,63 @@ impl Subject {
         Ok(Self { who: Who::Domains(domain), path, text: text.to_owned() })
     }
 
+    /// Reads `oidc:<provider>:…`.
+    pub(crate) fn parse_oidc(text: &str) -> Result<Self, String> {
+        let who = Who::Oidc(OidcPattern::parse(text)?);
+        Ok(Self { who, path: PathPattern::Any, text: text.to_owned() })
+    }
+
+    /// Whoever comes over the HTTP gateway.
+    pub(crate) fn http() -> Self {
+        Self { who: Who::Http, path: PathPattern::Any, text: Principal::Http.as_str().to_owned() }
+    }
+
+    /// Reads `org/project/role`, claimed by tokens of this trust domain.
+    pub(crate) fn parse_claims(domain: TrustDomain, text: &str) -> Result<Self, String> {
+        let pattern = ClaimsPattern::parse(text)?;
+        let text = format!("claims {text} of {domain}");
+        Ok(Self { who: Who::Claims(domain, pattern), path: PathPattern::Any, text })
+    }
+
     /// Whether this caller is meant.
-    pub fn matches(&self, id: &SpiffeId) -> bool {
+    pub fn matches(&self, who: &Principal, claims: Option<&RoleClaims>) -> bool {
+        match (&self.who, who) {
+            (Who::Oidc(pattern), Principal::Oidc(who)) => pattern.matches(who.as_str()),
+            (Who::Http, Principal::Http) => true,
+            (Who::Claims(domain, pattern), Principal::Spiffe(id)) => {
+                id.trust_domain() == domain && claims.is_some_and(|claims| pattern.matches(claims))
+            }
+            (Who::Domains(_) | Who::OtherThan(_), Principal::Spiffe(id)) => self.matches_id(id),
+            _ => false,
+        }
+    }
+
+    /// As [`Subject::matches`], for what is to be refused: whoever spells an OIDC principal in other letters is
+    /// meant too.
+    pub(crate) fn matches_to_deny(&self, who: &Principal, claims: Option<&RoleClaims>) -> bool {
+        match (&self.who, who) {
+            (Who::Oidc(pattern), Principal::Oidc(who)) => pattern.matches_in_any_case(who.as_str()),
+            _ => self.matches(who, claims),
+        }
+    }
+
+    /// Whether a SPIFFE ID is meant by what it is.
+    pub(crate) fn matches_id(&self, id: &SpiffeId) -> bool {
         self.matches_domain(id.trust_domain()) && self.path.matches(id.path())
     }
 
-    /// Whether callers of this trust domain can be meant.
+    /// Whether SPIFFE IDs of this trust domain can be meant by what they are.
     pub(crate) fn matches_domain(&self, domain: &TrustDomain) -> bool {
         match &self.who {
             Who::Domains(pattern) => pattern.matches(domain),
             Who::OtherThan(own) => own != domain,
+            Who::Oidc(_) | Who::Http | Who::Claims(..) => false,
         }
+    }
+
+    /// Whether SPIFFE IDs are meant by what they are, not by what else is known of them.
+    pub(crate) fn is_about_ids(&self) -> bool {
+        matches!(self.who, Who::Domains(_) | Who::OtherThan(_))
     }
 
     /// Whether every caller that `other` means is meant here; `false` when that cannot be told.
@@ -270,6 +323,13 @@ impl Subject {
             (Who::OtherThan(own), Who::Domains(DomainPattern::Exact(b))) => own != b,
             (Who::OtherThan(_), Who::Domains(_)) => false,
             (Who::OtherThan(a), Who::OtherThan(b)) => a == b,
+            // Everybody of a trust domain, and those of them that claim a role.
+            (Who::Domains(a), Who::Claims(domain, _)) => a.matches(domain),
+            (Who::OtherThan(own), Who::Claims(domain, _)) => own != domain,
+            (Who::Oidc(a), Who::Oidc(b)) => a.covers(b),
+            (Who::Http, Who::Http) => true,
+            (Who::Claims(a, pattern), Who::Claims(b, other)) => a == b && pattern.covers(other),
+            _ => false,
         };
         domains && self.path.covers(&other.path)
     }
@@ -278,13 +338,13 @@ impl Subject {
     pub(crate) fn named_domain(&self) -> Option<&TrustDomain> {
         match &self.who {
             Who::Domains(DomainPattern::Exact(domain)) | Who::OtherThan(domain) => Some(domain),
-            Who::Domains(_) => None,
+            _ => None,
         }
     }
 
-    /// Whether it is about one trust domain alone.
+    /// Whether SPIFFE IDs of one trust domain alone are meant by what they are, or none.
     pub(crate) fn is_exact(&self) -> bool {
-        matches!(&self.who, Who::Domains(DomainPattern::Exact(_)))
+        matches!(&self.who, Who::Domains(DomainPattern::Exact(_))) || !self.is_about_ids()
     }
 
     /// Whether it is about everybody of the trust domains it is about.
@@ -297,7 +357,7 @@ impl Subject {
         match &self.who {
             Who::Domains(DomainPattern::Any) | Who::OtherThan(_) => self.path == PathPattern::Any,
             // Never about a stranger.
-            Who::Domains(DomainPattern::Exact(_)) => true,
+            Who::Domains(DomainPattern::Exact(_)) | Who::Oidc(_) | Who::Http | Who::Claims(..) => true,
             Who::Domains(_) => false,
         }
     }

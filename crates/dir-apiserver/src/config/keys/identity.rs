@@ -38,8 +38,8 @@ section! {
         public_hostnames: Vec<String> = "",
         /// Tolerance on token times.
         jwt_leeway: Duration = "60s" [Inert],
-        /// SPIFFE IDs whose `x-auth-principal` header is believed.
-        trusted_gateways: Vec<String> = "" [Absent],
+        /// SPIFFE IDs whose `x-auth-principal` header is believed: they call for others.
+        trusted_gateways: Vec<String> = "",
         /// The TLS side.
         tls: Tls,
     }

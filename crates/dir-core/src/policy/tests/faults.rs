@@ -92,8 +92,9 @@ fn native_rules_that_are_none() {
     assert!(who("spiffe://re:a/**").contains("CSV"));
     assert!(who("spiffe://a*.example/**").contains("one whole label"));
     assert!(who("a.example").contains("starts with spiffe://"));
-    assert!(who("oidc:github:octocat").contains("do not exist on this server"));
-    assert!(who("anonymous:http").contains("do not exist on this server"));
+    assert!(who("oidc:github").contains("`oidc:<provider>:<principal>`"));
+    assert!(who("oidc:google:*").contains("only within a branch"));
+    assert!(who("anonymous").contains("`anonymous:http`"));
     assert!(one(rule("r", Allow, &["local"], &["@all"])).contains("there is no group \"@all\""));
     assert!(one(rule("r", Allow, &["local"], &["/x.Y/Z"])).contains("no service of this server"));
     assert!(one(rule("r", Allow, &[], &["@read"])).contains("at least one principal"));

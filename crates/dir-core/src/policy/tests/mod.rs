@@ -1,5 +1,6 @@
 //! The policy held against its tables, its decision table and a naive formulation.
 
+mod callers;
 mod decisions;
 mod explained;
 mod faults;

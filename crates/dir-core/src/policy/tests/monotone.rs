@@ -75,10 +75,13 @@ fn granted(policy: &Policy) -> Vec<bool> {
 fn naive(policy: &Policy) -> Vec<bool> {
     let mut all = Vec::new();
     for id in IDS {
-        let spiffe: SpiffeId = id.parse().unwrap();
+        let who = caller(id);
         for (method, _) in policy.catalogue().iter() {
-            let about: Vec<&Rule> =
-                policy.rules().iter().filter(|r| r.concerns(&spiffe) && r.methods.contains(method)).collect();
+            let about: Vec<&Rule> = policy
+                .rules()
+                .iter()
+                .filter(|r| r.concerns(&who, None) && r.methods.contains(method))
+                .collect();
             for secs in [0, 5, 20] {
                 let open = policy.catalogue().permission(method) == Some(Permission::Open);
                 let denied = about.iter().any(|r| r.effect == RuleEffect::Deny);

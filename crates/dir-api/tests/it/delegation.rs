@@ -1,0 +1,258 @@
+//! Gateways that speak for others, and callers who only say that they may.
+
+use crate::frames::call_with;
+use crate::node::{Node, Setup, until};
+use dir_api::{AppConfig, Audit, AuditConfig, Rate, RateConfig, method_catalogue};
+use dir_core::policy::{NativeRule, RuleEffect, UnknownMethod};
+use dir_core::{Policy, Principal, SpiffeId};
+use parking_lot::Mutex;
+use prometheus::Registry;
+use serde_json::Value;
+use std::io::{self, Write};
+use std::sync::Arc;
+use tonic::transport::Channel;
+use tonic::{Code, Request, Status};
+
+const GATEWAY: &str = "spiffe://acme.example/ns/gateway/sa/oidc";
+const ALICE: &str = "oidc:google:alice@acme.example";
+const STORE: &str = "/agntcy.dir.store.v1.StoreService/";
+
+fn rule(id: &str, effect: RuleEffect, principals: &[&str], methods: &[&str]) -> NativeRule {
+    NativeRule {
+        id: id.to_owned(),
+        line: None,
+        effect,
+        principals: principals.iter().map(|p| (*p).to_owned()).collect(),
+        methods: methods.iter().map(|m| (*m).to_owned()).collect(),
+        not_after: None,
+        limits: None,
+    }
+}
+
+fn policy() -> Policy {
+    let delete = format!("{STORE}Delete");
+    let rules = vec![
+        rule("gateway", RuleEffect::Allow, &[GATEWAY], &["@read", &format!("{STORE}Push")]),
+        rule("alice", RuleEffect::Allow, &[ALICE], &["@read", "@write"]),
+        rule("web", RuleEffect::Allow, &["spiffe://acme.example/web"], &["@read"]),
+        rule(
+            "no-mallory",
+            RuleEffect::Deny,
+            &["oidc:google:mallory", "spiffe://acme.example/mallory"],
+            &["*"],
+        ),
+        rule("all", RuleEffect::Allow, &["spiffe://acme.example/mallory"], &[&delete]),
+    ];
+    Policy::from_rules(rules, None, &method_catalogue(), UnknownMethod::Error).unwrap().policy
+}
+
+#[derive(Clone, Default)]
+struct Lines(Arc<Mutex<Vec<u8>>>);
+
+impl Write for Lines {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.lock().extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+struct World {
+    node: Node,
+    who: Arc<Mutex<Principal>>,
+    audit: Audit,
+    lines: Lines,
+}
+
+impl World {
+    async fn with(rates: Option<RateConfig>) -> Self {
+        let lines = Lines::default();
+        let out = lines.clone();
+        let open = Box::new(move || -> io::Result<Box<dyn Write + Send>> { Ok(Box::new(out.clone())) });
+        let audit = Audit::start(AuditConfig::default(), open, &Registry::new()).unwrap();
+        let app = AppConfig {
+            trusted_gateways: [GATEWAY.parse().unwrap()].into(),
+            audit: Some(audit.clone()),
+            rates,
+            ..AppConfig::default()
+        };
+        let who = Arc::new(Mutex::new(Principal::Anonymous));
+        let next = who.clone();
+        let setup = Setup { app, authorized: true, ..Setup::default() };
+        let node = Node::shaped(setup, move |_, mut conn| {
+            Arc::make_mut(&mut conn.peer).principal = next.lock().clone();
+            conn
+        })
+        .await;
+        node.authorization.as_ref().unwrap().set(policy());
+        Self { node, who, audit, lines }
+    }
+
+    async fn connect(&self, id: &str) -> Channel {
+        *self.who.lock() = Principal::Spiffe(id.parse::<SpiffeId>().unwrap());
+        self.node.channel().await
+    }
+
+    /// The last line of the audit log, once there are so many.
+    async fn line(&self, many: usize) -> Value {
+        let count = || {
+            assert!(self.audit.close());
+            String::from_utf8_lossy(&self.lines.0.lock()).lines().count()
+        };
+        until(|| count() >= many).await;
+        let text = String::from_utf8(self.lines.0.lock().clone()).unwrap();
+        serde_json::from_str(text.lines().last().unwrap()).unwrap()
+    }
+}
+
+/// Calls a method with these values of `x-auth-principal`.
+async fn call(channel: &Channel, method: &str, principals: &[&str]) -> Status {
+    let mut request = Request::new(Vec::new());
+    for who in principals {
+        request.metadata_mut().append("x-auth-principal", who.parse().unwrap());
+    }
+    call_with(channel.clone(), method, request).await.status
+}
+
+fn passed(status: &Status) -> bool {
+    !matches!(status.code(), Code::PermissionDenied | Code::Unauthenticated | Code::ResourceExhausted)
+}
+
+const COUNT: &str = "/agntcy.dir.search.v1.SearchService/CountRecords";
+const CREDENTIALS: &str = "/agntcy.dir.store.v1.SyncService/RequestRegistryCredentials";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn k_a_trusted_gateway_is_believed_and_both_are_audited() {
+    let world = World::with(None).await;
+    let gateway = world.connect(GATEWAY).await;
+    assert!(passed(&call(&gateway, COUNT, &[ALICE]).await));
+    let line = world.line(1).await;
+    for (field, wanted) in [
+        ("actor", GATEWAY),
+        ("principal", ALICE),
+        ("spiffe_id", GATEWAY),
+        ("trust_domain", "acme.example"),
+        ("decision", "allow"),
+        ("rule_id", "alice"),
+    ] {
+        assert_eq!(line[field], wanted, "{field} in {line}");
+    }
+    // Without the header it calls for itself.
+    assert!(passed(&call(&gateway, COUNT, &[]).await));
+    let line = world.line(2).await;
+    assert_eq!(
+        (&line["actor"], &line["principal"], &line["rule_id"]),
+        (&Value::Null, &GATEWAY.into(), &"gateway".into())
+    );
+    assert!(passed(&call(&gateway, COUNT, &["spiffe:spiffe://acme.example/web"]).await));
+    assert_eq!(world.line(3).await["principal"], "spiffe://acme.example/web");
+    assert_eq!(world.node.sample(&["stripped_delegation_headers_total"]), Some(0.0));
+}
+
+#[tokio::test]
+async fn k_from_others_the_header_is_stripped_and_counted() {
+    let world = World::with(None).await;
+    let web = world.connect("spiffe://acme.example/web").await;
+    // A principal that may more, and one that may nothing: neither changes who calls.
+    assert!(passed(&call(&web, COUNT, &["oidc:google:mallory"]).await));
+    let denied = call(&web, &format!("{STORE}Push"), &[ALICE]).await;
+    assert_eq!(denied.code(), Code::PermissionDenied);
+    let line = world.line(2).await;
+    assert_eq!((&line["actor"], &line["principal"]), (&Value::Null, &"spiffe://acme.example/web".into()));
+    assert!(passed(&call(&web, COUNT, &["", "not a principal"]).await));
+    assert_eq!(world.node.sample(&["stripped_delegation_headers_total"]), Some(3.0));
+    // A path below that of the gateway is not the gateway.
+    let near = world.connect(&format!("{GATEWAY}/x")).await;
+    assert_eq!(call(&near, COUNT, &[ALICE]).await.code(), Code::PermissionDenied);
+    assert_eq!(world.node.sample(&["stripped_delegation_headers_total"]), Some(4.0));
+}
+
+#[tokio::test]
+async fn k_a_delegated_call_is_capped_by_the_grants_of_the_gateway() {
+    let world = World::with(None).await;
+    let gateway = world.connect(GATEWAY).await;
+    assert!(passed(&call(&gateway, &format!("{STORE}Push"), &[ALICE]).await));
+    // Alice may, the gateway may not.
+    let delete = format!("{STORE}Delete");
+    let denied = call(&gateway, &delete, &[ALICE]).await;
+    assert_eq!(
+        (denied.code(), denied.message()),
+        (Code::PermissionDenied, &*format!("not allowed to access {delete}"))
+    );
+    assert_eq!(world.node.sample(&["authz_decisions_total", "rule=\"gateway\"", "\"deny\""]), Some(1.0));
+    // The gateway may, the caller may not.
+    for who in ["oidc:google:bob", "spiffe:spiffe://acme.example/web"] {
+        assert_eq!(
+            call(&gateway, &format!("{STORE}Push"), &[who]).await.code(),
+            Code::PermissionDenied,
+            "{who}"
+        );
+    }
+    assert_eq!(call(&gateway, CREDENTIALS, &[ALICE]).await.code(), Code::PermissionDenied);
+}
+
+#[tokio::test]
+async fn k_deny_rules_hit_callers_of_every_kind() {
+    let world = World::with(None).await;
+    let gateway = world.connect(GATEWAY).await;
+    for who in ["oidc:google:mallory", "oidc:google:MALLORY", "spiffe:spiffe://acme.example/mallory"] {
+        assert_eq!(call(&gateway, COUNT, &[who]).await.code(), Code::PermissionDenied, "{who}");
+    }
+    let mallory = world.connect("spiffe://acme.example/mallory").await;
+    assert_eq!(call(&mallory, &format!("{STORE}Delete"), &[]).await.code(), Code::PermissionDenied);
+    assert_eq!(world.node.sample(&["authz_decisions_total", "rule=\"no-mallory\""]), Some(4.0));
+}
+
+#[tokio::test]
+async fn k_a_gateway_that_names_nobody_is_refused() {
+    let world = World::with(None).await;
+    let gateway = world.connect(GATEWAY).await;
+    for names in [&["alice"][..], &[""], &["anonymous:http"], &["oidc:google:*"], &[ALICE, ALICE]] {
+        let refused = call(&gateway, COUNT, names).await;
+        assert_eq!(
+            (refused.code(), refused.message()),
+            (Code::Unauthenticated, "not authenticated"),
+            "{names:?}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn k_whom_a_gateway_speaks_for_has_a_bucket_of_his_own() {
+    let slow = Rate { rps: 0.001, burst: 2 };
+    let world = World::with(Some(RateConfig { per_client: Some(slow), ..RateConfig::default() })).await;
+    let gateway = world.connect(GATEWAY).await;
+    for who in [&[ALICE][..], &["spiffe:spiffe://acme.example/web"], &[]] {
+        for _ in 0..2 {
+            assert!(passed(&call(&gateway, COUNT, who).await), "{who:?}");
+        }
+        assert_eq!(call(&gateway, COUNT, who).await.code(), Code::ResourceExhausted, "{who:?}");
+    }
+}
+
+#[tokio::test]
+async fn k_an_anonymous_http_caller_cannot_write() {
+    let rules = vec![
+        rule("web", RuleEffect::Allow, &["anonymous:http"], &["/agntcy.dir.search.v1.SearchService/*"]),
+        rule("ours", RuleEffect::Allow, &["spiffe://acme.example/**"], &["*"]),
+    ];
+    let loaded = Policy::from_rules(rules, None, &method_catalogue(), UnknownMethod::Error).unwrap();
+    let world = World::with(None).await;
+    world.node.authorization.as_ref().unwrap().set(loaded.policy);
+    *world.who.lock() = Principal::Http;
+    let web = world.node.channel().await;
+    assert!(passed(&call(&web, COUNT, &[]).await));
+    assert_eq!(world.line(1).await["principal"], "anonymous:http");
+    for method in ["Push", "Delete", "PushReferrer", "Pull"] {
+        assert_eq!(
+            call(&web, &format!("{STORE}{method}"), &[]).await.code(),
+            Code::PermissionDenied,
+            "{method}"
+        );
+    }
+    assert!(passed(&call(&web, COUNT, &[ALICE]).await), "it speaks for nobody");
+    assert_eq!(world.node.sample(&["stripped_delegation_headers_total"]), Some(1.0));
+}
