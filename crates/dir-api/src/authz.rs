@@ -1,6 +1,7 @@
 //! Authorization: the policy in force, what it says of a connection, and of calls that go on while it changes.
 
 use crate::conn::Shared;
+use crate::grant_limits::{GrantLimits, Place, Wanted};
 use crate::layers::Call;
 use crate::methods;
 use crate::status;
@@ -36,6 +37,7 @@ struct State {
     decisions: IntCounterVec,
     unavailable: IntCounter,
     gauge: IntGauge,
+    limits: GrantLimits,
 }
 
 /// A policy with everything that is worked out once for it.
@@ -102,6 +104,7 @@ impl Authorization {
             labels: Mutex::default(),
             unavailable: decisions.with_label_values(&["unavailable", "none"]),
             decisions,
+            limits: GrantLimits::new(registry)?,
             gauge: gauge.with_label_values(&["authz"]),
         })))
     }
@@ -130,8 +133,9 @@ impl Authorization {
         self.0.replaced.load().child_token()
     }
 
-    /// Whether a call may begin; counted, and logged when it may not.
-    pub(crate) fn admit(&self, call: &Call, path: &str) -> Result<Permit, Status> {
+    /// Whether a call may begin; counted, and logged when it may not. With the places of its stream among those that
+    /// rules limit.
+    pub(crate) fn admit(&self, call: &Call, path: &str) -> Result<(Permit, Vec<Place>), Status> {
         self.judge(call.conn(), call.delegated(), call.number(), path, call.at, |active, decision| {
             active.counter(decision).inc();
             let (effect, rule) = (decision.effect, decision.rule.map(|r| r.id.as_str()));
@@ -149,8 +153,22 @@ impl Authorization {
                     policy_generation = active.generation,
                     "not allowed by the policy"
                 );
+                return Ok(Vec::new());
             }
+            self.within_limits(call, path, decision)
         })
+    }
+
+    /// The limits of the rules that allow a call: for whom it is made, and who makes it.
+    fn within_limits(&self, call: &Call, path: &str, decision: &Decision<'_>) -> Result<Vec<Place>, Status> {
+        let mut places = Vec::new();
+        let of = [(decision.rule, call.principal()), (decision.gateway, &call.peer().principal)];
+        for (rule, who) in of {
+            let Some(rule) = rule.filter(|rule| rule.limits.is_some()) else { continue };
+            let wanted = Wanted { path, stream: call.method().kind != "unary", now: call.begun };
+            places.extend(self.0.limits.admit(rule, who, wanted)?);
+        }
+        Ok(places)
     }
 
     /// Whether an open call may go on; counted when it may not.
@@ -166,22 +184,24 @@ impl Authorization {
             if !decision.effect.goes_on() {
                 active.counter(decision).inc();
             }
+            Ok(())
         })
+        .map(|(permit, ())| permit)
     }
 
-    fn judge(
+    fn judge<T: Default>(
         &self,
         conn: &Shared,
         delegated: Option<&Principal>,
         method: usize,
         path: &str,
         now: Timestamp,
-        note: impl FnOnce(&Active, &Decision<'_>),
-    ) -> Result<Permit, Status> {
+        note: impl FnOnce(&Active, &Decision<'_>) -> Result<T, Status>,
+    ) -> Result<(Permit, T), Status> {
         let active = self.0.active.load();
         let Some(active) = active.as_deref() else {
             if conn.app().methods.get(method).open {
-                return Ok(Permit { generation: 0, until: None });
+                return Ok((Permit { generation: 0, until: None }, T::default()));
             }
             self.0.unavailable.inc();
             return Err(status::authorization_unavailable());
@@ -195,10 +215,10 @@ impl Authorization {
                 active.policy.judge_delegated(theirs.as_deref(), own.as_deref(), method, now)
             }
         };
-        note(active, &decision);
+        let noted = note(active, &decision);
         match decision.effect {
             Effect::Allow | Effect::WouldDeny => {
-                Ok(Permit { generation: active.generation, until: decision.until() })
+                Ok((Permit { generation: active.generation, until: decision.until() }, noted?))
             }
             Effect::Deny => Err(status::not_allowed(path)),
             Effect::Unauthenticated => Err(status::not_authenticated()),

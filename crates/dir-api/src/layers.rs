@@ -4,6 +4,7 @@ use crate::access;
 use crate::audit::{self, Trail};
 use crate::body::{RequestBody, ResponseBody};
 use crate::conn::Shared;
+use crate::grant_limits::Place;
 use crate::guard::Guard;
 use crate::methods::Method;
 use crate::status::{self, CODES};
@@ -12,6 +13,7 @@ use dir_core::{Peer, Principal, Timestamp};
 use futures::FutureExt;
 use http::header::{CONTENT_TYPE, USER_AGENT};
 use http::{HeaderMap, HeaderName, HeaderValue, Method as HttpMethod, Request, Response, StatusCode};
+use std::net::IpAddr;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::task::Poll;
@@ -59,12 +61,23 @@ pub(crate) async fn serve(
 
     // 6. Rate limits: of everybody, of the principal, of the principal on this method.
     if let (Ok(()), Some(limiter)) = (&admitted, &conn.app().limiter) {
-        admitted = limiter.admit(call.principal(), call.method, parts.uri.path(), call.begun);
+        let peer = &call.peer().principal;
+        admitted = limiter.admit(peer, call.principal(), call.method, parts.uri.path(), call.begun);
     }
 
     // 7. Authorization, by the policy in force.
     if let (Ok(()), Some(authorization)) = (&admitted, &conn.app().authorization) {
-        admitted = authorization.admit(&call, parts.uri.path()).map(|permit| guard.permitted(permit));
+        admitted = authorization.admit(&call, parts.uri.path()).map(|(permit, places)| {
+            guard.permitted(permit);
+            call.places = places;
+        });
+    }
+    // Whoever fails to authenticate again and again from one address is told to wait.
+    if let (Err(refused), Some(limiter), None) = (&admitted, &conn.app().limiter, conn.ending())
+        && refused.code() == Code::Unauthenticated
+    {
+        let limited = limiter.failed(call.address(), parts.uri.path(), call.begun);
+        admitted = limited.and(admitted);
     }
     // 8. Audit: the first line of a stream. The last one is written where the call ends.
     audit::opened(&call, admitted.as_ref().err().map(Status::code));
@@ -116,6 +129,8 @@ pub(crate) struct Call {
     pub(crate) begun: Instant,
     pub(crate) at: Timestamp,
     pub(crate) trail: Trail,
+    /// Its places among the open streams that rules limit.
+    places: Vec<Place>,
     pub(crate) user_agent: Option<HeaderValue>,
     pub(crate) correlation: Option<HeaderValue>,
     finished: bool,
@@ -136,6 +151,7 @@ impl Call {
             begun: Instant::now(),
             at: app.clock.now(),
             trail: Trail::new(app.config.audit.is_some()),
+            places: Vec::new(),
             user_agent: headers.get(USER_AGENT).cloned(),
             correlation: headers.get(CORRELATION_ID).cloned(),
             finished: false,
@@ -171,6 +187,11 @@ impl Call {
     /// Who calls, or for whom it is called.
     pub(crate) fn principal(&self) -> &Principal {
         self.delegated.as_ref().unwrap_or(&self.peer().principal)
+    }
+
+    /// The address it comes from, as far as it is known.
+    fn address(&self) -> IpAddr {
+        self.peer().real_addr.unwrap_or(self.peer().addr).ip()
     }
 
     pub(crate) fn peer_arc(&self) -> Arc<Peer> {

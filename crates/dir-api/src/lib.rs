@@ -13,6 +13,7 @@ mod conn;
 mod delegated;
 mod flood;
 mod frames;
+mod grant_limits;
 mod guard;
 mod guarded;
 mod layers;

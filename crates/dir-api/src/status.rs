@@ -1,7 +1,7 @@
 //! Every status that leaves the server is made here.
 
-use crate::rate::Wait;
 use crate::retry;
+use dir_core::bucket::Wait;
 use dir_core::{Class, Classified};
 use dir_engine::EngineError;
 use dir_proto::convert::ConvertError;
@@ -95,6 +95,14 @@ pub(crate) fn rate_limited(path: &str, wait: Wait) -> Status {
     let mut metadata = MetadataMap::new();
     metadata.insert("retry-after-ms", MetadataValue::from(u64::try_from(ms).unwrap_or(u64::MAX)));
     Status::with_details_and_metadata(Code::ResourceExhausted, text, details, metadata)
+}
+
+/// A stream beyond those that a rule of the policy gives its caller.
+pub(crate) fn too_many_streams(path: &str, most: u32) -> Status {
+    Status::resource_exhausted(format!(
+        "{path} is rejected by grpc_ratelimit middleware, please retry later. \
+         rpc error: code = ResourceExhausted desc = rate limit exceeded: {most} streams are open"
+    ))
 }
 
 /// A call that cannot be audited.

@@ -4,6 +4,7 @@
 //! product talks through. It performs no IO, reads no clock and names no runtime: time, randomness and
 //! environment are parameters.
 
+pub mod bucket;
 pub mod cid;
 pub mod class;
 pub mod event;

@@ -2,12 +2,14 @@
 
 use crate::door::{Arrival, Door, Limits, Origin, READY_MAX, RefusedHook, cap_refusal, next_conn_id};
 use crate::identity::Identity;
+use crate::ip_rate::IpRate;
 use crate::live::{self, Entry, Registry, Seat};
 use crate::proxy::{ProxyConfig, Unread};
 use crate::refuse::{Refusal, RefuseReason};
 use crate::snapshot::{ALPN_H2, TlsSnapshot};
 use crate::update::covers;
 use crate::verify::{VerifiedPeer, with_verdict};
+use dir_core::bucket::Rate;
 use dir_core::{Clock, Peer, Principal, TrustDomain};
 use futures::Stream;
 use parking_lot::Mutex;
@@ -56,6 +58,8 @@ pub struct AcceptorConfig {
     pub max_per_identity: usize,
     /// Connections from one address; default 256. Clients of trusted proxies count by the address that the proxy tells.
     pub max_per_ip: usize,
+    /// New connections a second from one address, counted in the same way; default no limit.
+    pub per_ip_rate: Option<Rate>,
     /// PROXY headers.
     pub proxy: ProxyConfig,
     /// Whether any rule of the policy names a trust domain; without a policy everything is let through.
@@ -73,6 +77,7 @@ impl Default for AcceptorConfig {
             max_total: 10_000,
             max_per_identity: 1_024,
             max_per_ip: 256,
+            per_ip_rate: None,
             proxy: ProxyConfig::default(),
             domain_allowed: None,
             on_refused: None,
@@ -89,6 +94,7 @@ impl fmt::Debug for AcceptorConfig {
             .field("max_total", &self.max_total)
             .field("max_per_identity", &self.max_per_identity)
             .field("max_per_ip", &self.max_per_ip)
+            .field("per_ip_rate", &self.per_ip_rate)
             .field("proxy", &self.proxy)
             .finish_non_exhaustive()
     }
@@ -149,6 +155,7 @@ pub fn accept_loop(
             pending: config.max_handshakes,
             total: config.max_total,
             per_ip: config.max_per_ip,
+            ip_rate: IpRate::new(config.per_ip_rate),
             proxy: config.proxy.clone(),
         },
         registry,

@@ -1,6 +1,7 @@
 //! The door of a listener: TCP accepted, caps, the PROXY header, one task per connection. What happens behind it, a
 //! TLS handshake or nothing, is the caller's.
 
+use crate::ip_rate::IpRate;
 use crate::live::{Cap, Registry, Seat};
 use crate::metrics::IdentityMetrics;
 use crate::proxy::{ProxyConfig, Unread};
@@ -55,12 +56,13 @@ pub(crate) struct Arrival {
 }
 
 /// Limits of a door. A cap of 0 is none.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub(crate) struct Limits {
     /// Connections that are being looked at: PROXY header and handshake.
     pub(crate) pending: usize,
     pub(crate) total: usize,
     pub(crate) per_ip: usize,
+    pub(crate) ip_rate: Option<IpRate>,
     pub(crate) proxy: ProxyConfig,
 }
 
@@ -124,6 +126,9 @@ impl Door {
         let proxied = self.limits.proxy.trusts(origin.ip());
         // Who stands behind a proxy is known later, if at all.
         let ip = (!proxied).then(|| origin.ip());
+        if let Err(refusal) = self.often(ip) {
+            return self.refuse(&origin, &refusal);
+        }
         let seat = match self.registry.sit(ip, self.limits.total, self.limits.per_ip) {
             Ok(seat) => seat,
             Err(cap) => return self.refuse(&origin, &cap_refusal(cap)),
@@ -149,6 +154,14 @@ impl Door {
         });
     }
 
+    /// Whether an address comes too often; where it is not known, nobody can tell.
+    fn often(&self, ip: Option<IpAddr>) -> Result<(), Refusal> {
+        match (&self.limits.ip_rate, ip) {
+            (Some(rate), Some(ip)) => rate.take(ip),
+            _ => Ok(()),
+        }
+    }
+
     /// Finds out who is behind the proxy, and gives him a place among the connections of his address.
     async fn identify(
         &self,
@@ -163,6 +176,7 @@ impl Door {
         let (io, real_addr) = self.limits.proxy.read(io, proxied).await?;
         origin.real_addr = real_addr;
         if real_addr.is_some() {
+            self.often(Some(origin.ip()))?;
             seat.belongs_to(origin.ip(), self.limits.per_ip).map_err(cap_refusal)?;
         }
         Ok((io, seat))
@@ -179,8 +193,12 @@ impl Door {
             Some(p) => warn!(
                 %addr, real_addr, reason, %detail, subject = %p.subject, issuer = %p.issuer, "connection refused"
             ),
-            // Port scans and health probes of balancers end here: not worth a warning each.
-            None if matches!(refusal.reason, RefuseReason::Disconnected | RefuseReason::Protocol) => {
+            // Port scans, health probes of balancers and floods end here: not worth a warning each.
+            None if matches!(
+                refusal.reason,
+                RefuseReason::Disconnected | RefuseReason::Protocol | RefuseReason::RatePerIp
+            ) =>
+            {
                 debug!(%addr, real_addr, reason, %detail, "connection refused");
             }
             None => warn!(%addr, real_addr, reason, %detail, "connection refused"),

@@ -17,6 +17,7 @@ mod error;
 pub mod federation;
 mod feed;
 mod identity;
+mod ip_rate;
 mod leaf;
 mod live;
 mod metrics;

@@ -1,9 +1,11 @@
 //! Accepting in plaintext: the same door with the same caps, and nobody proves who he is.
 
 use crate::door::{Arrival, Door, Limits, Origin, READY_MAX, RefusedHook, next_conn_id};
+use crate::ip_rate::IpRate;
 use crate::live::{Registry, Seat};
 use crate::metrics::IdentityMetrics;
 use crate::proxy::{ProxyConfig, Unread};
+use dir_core::bucket::Rate;
 use dir_core::{Clock, Peer, Principal};
 use futures::Stream;
 use prometheus::IntGauge;
@@ -22,6 +24,8 @@ pub struct PlainConfig {
     pub max_total: usize,
     /// Connections from one address; default 256.
     pub max_per_ip: usize,
+    /// New connections a second from one address; default no limit.
+    pub per_ip_rate: Option<Rate>,
     /// PROXY headers.
     pub proxy: ProxyConfig,
     /// Told of every connection that is refused.
@@ -30,7 +34,13 @@ pub struct PlainConfig {
 
 impl Default for PlainConfig {
     fn default() -> Self {
-        Self { max_total: 10_000, max_per_ip: 256, proxy: ProxyConfig::default(), on_refused: None }
+        Self {
+            max_total: 10_000,
+            max_per_ip: 256,
+            per_ip_rate: None,
+            proxy: ProxyConfig::default(),
+            on_refused: None,
+        }
     }
 }
 
@@ -65,6 +75,7 @@ pub fn plain_loop(
             pending: PENDING_MAX,
             total: config.max_total,
             per_ip: config.max_per_ip,
+            ip_rate: IpRate::new(config.per_ip_rate),
             proxy: config.proxy,
         },
         registry: Registry::new(CancellationToken::new()),

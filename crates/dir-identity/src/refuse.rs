@@ -54,11 +54,13 @@ pub enum RefuseReason {
     LimitPerIp,
     /// The cap on connections of one identity.
     LimitPerIdentity,
+    /// Too many new connections from one address.
+    RatePerIp,
 }
 
 impl RefuseReason {
     /// Every reason, so that each counter exists from the start.
-    pub const ALL: [RefuseReason; 24] = [
+    pub const ALL: [RefuseReason; 25] = [
         Self::NoClientCertificate,
         Self::BadChain,
         Self::UnknownTrustDomain,
@@ -83,6 +85,7 @@ impl RefuseReason {
         Self::LimitTotal,
         Self::LimitPerIp,
         Self::LimitPerIdentity,
+        Self::RatePerIp,
     ];
 
     /// The word for logs and metrics.
@@ -112,6 +115,7 @@ impl RefuseReason {
             Self::LimitTotal => "limit_total",
             Self::LimitPerIp => "limit_per_ip",
             Self::LimitPerIdentity => "limit_per_identity",
+            Self::RatePerIp => "rate_per_ip",
         }
     }
 }

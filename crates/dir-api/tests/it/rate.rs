@@ -1,8 +1,9 @@
 //! Rate limits as callers meet them.
 
-use crate::node::{Node, Setup, soon};
-use dir_api::{AppConfig, Rate, RateConfig};
-use dir_core::Principal;
+use crate::node::{Node, Setup, reference, soon, until};
+use dir_api::{AppConfig, Rate, RateConfig, method_catalogue};
+use dir_core::policy::{NativeRule, RuleEffect, RuleLimits, UnknownMethod};
+use dir_core::{Policy, Principal};
 use dir_proto::agntcy::dir::search::v1::CountRecordsRequest;
 use dir_proto::agntcy::dir::search::v1::search_service_client::SearchServiceClient;
 use parking_lot::Mutex;
@@ -30,10 +31,14 @@ struct RetryInfo {
 
 /// A node whose next connection is `who`.
 async fn node(rates: RateConfig) -> (Node, Arc<Mutex<Principal>>) {
+    let app = AppConfig { rates: Some(rates), ..AppConfig::default() };
+    shaped(Setup { app, ..Setup::default() }).await
+}
+
+async fn shaped(setup: Setup) -> (Node, Arc<Mutex<Principal>>) {
     let who = Arc::new(Mutex::new(Principal::Anonymous));
     let next = who.clone();
-    let app = AppConfig { rates: Some(rates), ..AppConfig::default() };
-    let node = Node::shaped(Setup { app, ..Setup::default() }, move |_, mut conn| {
+    let node = Node::shaped(setup, move |_, mut conn| {
         Arc::make_mut(&mut conn.peer).principal = next.lock().clone();
         conn
     })
@@ -47,7 +52,7 @@ async fn count(node: &Node) -> Result<(), Status> {
 }
 
 #[tokio::test]
-async fn a_refused_call_says_so_to_the_byte_and_when_to_come_again() {
+async fn g_a_refused_call_says_so_to_the_byte_and_when_to_come_again() {
     let slow = Rate { rps: 0.001, burst: 2 };
     let (node, _) = node(RateConfig { global: Some(slow), ..RateConfig::default() }).await;
     count(&node).await.unwrap();
@@ -78,7 +83,7 @@ async fn a_refused_call_says_so_to_the_byte_and_when_to_come_again() {
 }
 
 #[tokio::test]
-async fn an_identity_has_one_bucket_over_all_its_connections() {
+async fn g_an_identity_has_one_bucket_over_all_its_connections() {
     let slow = Rate { rps: 0.001, burst: 3 };
     let (node, who) = node(RateConfig { per_client: Some(slow), ..RateConfig::default() }).await;
     let caller = |name: &str| Principal::Spiffe(format!("spiffe://acme.example/{name}").parse().unwrap());
@@ -99,7 +104,7 @@ async fn an_identity_has_one_bucket_over_all_its_connections() {
 }
 
 #[tokio::test]
-async fn messages_inside_a_stream_are_free() {
+async fn g_messages_inside_a_stream_are_free() {
     use crate::node::record;
     let methods =
         [("/agntcy.dir.store.v1.StoreService/Push".to_owned(), Rate { rps: 0.001, burst: 1 })].into();
@@ -110,4 +115,115 @@ async fn messages_inside_a_stream_are_free() {
     let refused = soon(client.push(futures::stream::iter([record("x")]))).await.unwrap_err();
     assert_eq!(refused.code(), Code::ResourceExhausted);
     assert_eq!(node.sample(&["rate_limited_total", "bucket=\"method\""]), Some(1.0));
+}
+
+fn caller(name: &str) -> Principal {
+    Principal::Spiffe(format!("spiffe://acme.example/{name}").parse().unwrap())
+}
+
+#[tokio::test]
+async fn g_failed_authentications_are_told_to_wait_after_sixty() {
+    let app = AppConfig { rates: Some(RateConfig::default()), ..AppConfig::default() };
+    let (node, who) = shaped(Setup { app, authorized: true, ..Setup::default() }).await;
+    let own = "acme.example".parse().unwrap();
+    node.authorization.as_ref().unwrap().set(Policy::default_for(&own, &method_catalogue()));
+    let mut client = SearchServiceClient::new(node.channel().await);
+    let mut refused = Vec::new();
+    // A token comes back each second: on a slow machine a few more calls fail before one is told to wait.
+    while !refused.contains(&Code::ResourceExhausted) && refused.len() < 10_000 {
+        refused.push(soon(client.count_records(CountRecordsRequest::default())).await.unwrap_err().code());
+    }
+    assert!(refused.len() > 60, "{}", refused.len());
+    assert!(refused[..60].iter().all(|code| *code == Code::Unauthenticated));
+    let told = soon(client.count_records(CountRecordsRequest::default())).await.unwrap_err();
+    assert!(told.code() == Code::Unauthenticated || told.metadata().contains_key("retry-after-ms"));
+    assert!(node.sample(&["rate_limited_total", "bucket=\"auth\""]).unwrap() >= 1.0);
+    // Whoever has an identity is served from the same address all the while.
+    *who.lock() = caller("honest");
+    count(&node).await.unwrap();
+}
+
+/// A node with one rule about its callers, and a gateway.
+async fn limited(limits: RuleLimits) -> (Node, Arc<Mutex<Principal>>) {
+    let (node, who) = shaped(Setup { authorized: true, ..Setup::default() }).await;
+    put(&node, limits);
+    (node, who)
+}
+
+fn put(node: &Node, limits: RuleLimits) {
+    let rule = NativeRule {
+        id: "agents".into(),
+        line: None,
+        effect: RuleEffect::Allow,
+        principals: vec!["spiffe://acme.example/**".into()],
+        methods: vec!["@read".into()],
+        not_after: None,
+        limits: Some(limits),
+    };
+    let loaded = Policy::from_rules(vec![rule], None, &method_catalogue(), UnknownMethod::Error).unwrap();
+    node.authorization.as_ref().unwrap().set(loaded.policy);
+}
+
+#[tokio::test]
+async fn g_a_rule_limits_each_of_its_callers() {
+    let limits = RuleLimits { rps: Some(1), burst: Some(1000), max_streams: None };
+    let (node, who) = limited(limits).await;
+    *who.lock() = caller("noisy");
+    let mut client = SearchServiceClient::new(node.channel().await);
+    let mut calls = 0;
+    let refused = loop {
+        match soon(client.count_records(CountRecordsRequest::default())).await {
+            Ok(_) => calls += 1,
+            Err(refused) => break refused,
+        }
+    };
+    assert!(calls >= 1000, "{calls}");
+    assert_eq!(refused.code(), Code::ResourceExhausted);
+    assert!(
+        refused.message().contains("rate limit exceeded")
+            && refused.metadata().contains_key("retry-after-ms")
+    );
+    assert_eq!(node.sample(&["grant_limited_total", "limit=\"rate\""]), Some(1.0));
+    // The same rule, another caller; and a policy that is taken anew fills nobody's bucket.
+    *who.lock() = caller("quiet");
+    count(&node).await.unwrap();
+    put(&node, limits);
+    let mut refusals = 0;
+    for _ in 0..1000 {
+        let outcome = soon(client.count_records(CountRecordsRequest::default())).await;
+        refusals += usize::from(outcome.is_err());
+    }
+    assert!(refusals > 0, "the bucket was filled by the reload");
+}
+
+#[tokio::test]
+async fn g_a_rule_limits_the_open_streams_of_a_caller() {
+    let limits = RuleLimits { rps: None, burst: None, max_streams: Some(2) };
+    let (node, who) = limited(limits).await;
+    *who.lock() = caller("noisy");
+    // Streams count over all connections of a caller.
+    let open = async || {
+        let (send, messages) = tokio::sync::mpsc::channel(1);
+        let stream = tokio_stream::wrappers::ReceiverStream::new(messages);
+        soon(node.store_client().await.pull(stream)).await.map(|records| (send, records.into_inner()))
+    };
+    let (first, second) = (open().await.unwrap(), open().await.unwrap());
+    let refused = open().await.unwrap_err();
+    assert_eq!(refused.code(), Code::ResourceExhausted);
+    assert!(refused.message().ends_with("rate limit exceeded: 2 streams are open"), "{refused}");
+    assert_eq!(node.sample(&["grant_limited_total", "limit=\"streams\""]), Some(1.0));
+    count(&node).await.unwrap();
+    *who.lock() = caller("quiet");
+    let _other = open().await.unwrap();
+    // One that ends makes room, however it ends: by its error, or by a client that goes away.
+    *who.lock() = caller("noisy");
+    let (send, mut records) = first;
+    send.send(reference("nothing")).await.unwrap();
+    assert!(soon(records.message()).await.is_err());
+    let third = open().await.unwrap();
+    assert!(open().await.is_err());
+    drop((second, third));
+    let canceled = || node.sample(&["grpc_server_handled_total", "\"Canceled\"", "\"Pull\""]) == Some(2.0);
+    until(canceled).await;
+    let _again = (open().await.unwrap(), open().await.unwrap());
 }

@@ -200,6 +200,8 @@ fn rates(config: &Config, found: &mut Vec<Problem>) {
     };
     pair("ratelimit.global_burst", limit.global_rps.0, limit.global_burst);
     pair("ratelimit.per_client_burst", limit.per_client_rps.0, limit.per_client_burst);
+    pair("ratelimit.per_trust_domain_burst", limit.per_trust_domain_rps.0, limit.per_trust_domain_burst);
+    pair("ratelimit.per_ip_burst", limit.per_ip_rps.0, limit.per_ip_burst);
     for (method, one) in &limit.method_limits.0 {
         pair(&format!("ratelimit.method_limits.\"{method}\""), one.rps, one.burst);
     }
@@ -212,10 +214,10 @@ fn rates(config: &Config, found: &mut Vec<Problem>) {
             found.push(Problem::error("ratelimit.method_limits", text));
         }
     }
-    let empty =
-        limit.global_rps.0 == 0.0 && limit.per_client_rps.0 == 0.0 && limit.method_limits.0.is_empty();
+    let rates = [limit.global_rps, limit.per_client_rps, limit.per_trust_domain_rps, limit.per_ip_rps];
+    let empty = rates.iter().all(|rate| rate.0 == 0.0) && limit.method_limits.0.is_empty();
     if limit.enabled && empty {
-        let text = "enabled without any limit: nothing is limited";
+        let text = "enabled without any limit: nothing but failed authentications is limited";
         found.push(Problem::warning("ratelimit.enabled", text));
     }
 }

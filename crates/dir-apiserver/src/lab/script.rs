@@ -4,8 +4,7 @@ use crate::config::parse_duration;
 use std::time::Duration;
 
 /// What `help` prints.
-pub(super) const HELP: &str = "\
-  kill NAME              end the server of NAME as a crash does
+pub(super) const HELP: &str = "  kill NAME              end the server of NAME as a crash does
   start NAME             start it again
   expire NAME            the same for good: its bundle grows too old for its partners (see --max-stale)
   revoke NAME            take the identity of NAME's agent away

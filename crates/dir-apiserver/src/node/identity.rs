@@ -150,6 +150,7 @@ pub(super) fn acceptor(config: &Config, timeout_is_set: bool) -> AcceptorConfig 
         max_total: caps.total,
         max_per_identity: caps.per_identity,
         max_per_ip: caps.per_ip,
+        per_ip_rate: super::limits::connections(&config.ratelimit),
         proxy: proxy(config),
         ..AcceptorConfig::default()
     }
@@ -161,6 +162,7 @@ pub(super) fn plain(config: &Config) -> PlainConfig {
     PlainConfig {
         max_total: caps.total,
         max_per_ip: caps.per_ip,
+        per_ip_rate: super::limits::connections(&config.ratelimit),
         proxy: proxy(config),
         ..PlainConfig::default()
     }

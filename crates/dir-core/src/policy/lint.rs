@@ -52,8 +52,15 @@ fn unreachable(rule: &Rule, rules: &[Rule], open: &MethodSet) -> Option<String> 
             (RuleEffect::Allow, Some(_), None) => false,
         };
         let stronger = other.effect == RuleEffect::Deny || rule.effect == RuleEffect::Allow;
+        // A rule that comes first decides by its own limits, whatever wider one follows.
+        let same_limits =
+            other.number < rule.number || other.limits == rule.limits || other.effect == RuleEffect::Deny;
         // What compat matching adds is no reason to drop the line that says it in full.
-        lasts && stronger && methods.is_subset(&other.readings.strict) && covers_subjects(other, rule)
+        lasts
+            && stronger
+            && same_limits
+            && methods.is_subset(&other.readings.strict)
+            && covers_subjects(other, rule)
     };
     let other = rules.iter().filter(|o| o.number != rule.number).find(|other| {
         // Of two that say the same, the later one is the one too many.

@@ -80,7 +80,7 @@ pub struct Rule {
     pub methods_text: String,
     /// From this moment on an allow rule grants nothing.
     pub not_after: Option<Timestamp>,
-    /// Limits that belong to the grant; kept for those who enforce limits.
+    /// Limits that belong to the grant, for each caller. The first rule that allows a call gives them.
     pub limits: Option<RuleLimits>,
     /// What strict and compat matching make of the method column; equal for native rules.
     pub(crate) readings: Readings,

@@ -43,6 +43,31 @@ pub struct NativeRule {
     pub limits: Option<RuleLimits>,
 }
 
+impl RuleLimits {
+    /// Calls a second, and at once: without a burst as many as come in a second.
+    pub fn rate(&self) -> Option<(u32, u32)> {
+        self.rps.map(|rps| (rps, self.burst.unwrap_or(rps)))
+    }
+
+    fn fault(&self, effect: RuleEffect) -> Option<String> {
+        let text = match *self {
+            _ if effect == RuleEffect::Deny => "limits are for allow rules: a deny rule lets nothing through",
+            Self { rps: None, burst: None, max_streams: None } => {
+                "limits has at least one of `rps`, `burst` and `max_streams`"
+            }
+            Self { rps: Some(0), .. } | Self { max_streams: Some(0), .. } => {
+                "a limit of 0 would refuse every call; write a deny rule"
+            }
+            Self { rps: None, burst: Some(_), .. } => "`burst` needs `rps`",
+            Self { rps: Some(rps), burst: Some(burst), .. } if burst < rps => {
+                return Some(format!("burst {burst} is below the rate {rps}; give at least the rate"));
+            }
+            _ => return None,
+        };
+        Some(text.to_owned())
+    }
+}
+
 impl Policy {
     /// Compiles native rules. `own` is the own trust domain; without it the classes `local` and `federated` are faults.
     pub fn from_rules(
@@ -135,9 +160,8 @@ impl Compiler<'_> {
                 "not_after is for allow rules: a deny rule that ends by itself would open what it closes";
             self.faults.push(fault(&rule, text));
         }
-        if rule.limits.is_some() {
-            let text = "limits of a rule are kept, and nothing enforces them yet; see ratelimit.*";
-            self.warnings.push(Warning { kind: WarningKind::LimitsNotEnforced, at: fault(&rule, text) });
+        if let Some(text) = rule.limits.and_then(|limits| limits.fault(rule.effect)) {
+            self.faults.push(fault(&rule, text));
         }
         let mut subjects = Vec::new();
         for principal in &rule.principals {

@@ -90,8 +90,6 @@ pub enum WarningKind {
     Unreachable,
     /// Strict and compat matching make different policies of the rule.
     DependsOnMatching,
-    /// The rule has limits, and nothing enforces them.
-    LimitsNotEnforced,
 }
 
 impl WarningKind {
@@ -118,7 +116,6 @@ impl WarningKind {
             WarningKind::UnknownMethod => "unknown_method",
             WarningKind::Unreachable => "unreachable",
             WarningKind::DependsOnMatching => "depends_on_matching",
-            WarningKind::LimitsNotEnforced => "limits_not_enforced",
         }
     }
 }

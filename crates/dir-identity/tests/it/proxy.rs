@@ -1,6 +1,7 @@
 //! PROXY headers at the door: who is believed, what is refused, and whose place a connection takes.
 
 use crate::support::*;
+use dir_core::bucket::Rate;
 use dir_core::{Peer, Principal};
 use dir_identity::proxy::{ProxyConfig, ProxyMode};
 use dir_identity::{AcceptorConfig, Origin, PlainConfig, RefuseReason, plain_loop};
@@ -207,6 +208,27 @@ async fn g_the_cap_per_address_counts_the_real_one() {
     until("the places come back", || sample(&front.server.registry, "connections", "state", "open") < 0.5)
         .await;
     let _again = (front.dial(LINE).await.unwrap(), front.dial(LINE).await.unwrap());
+}
+
+#[tokio::test]
+async fn g_new_connections_a_second_from_one_address() {
+    let per_ip_rate = Some(Rate { rps: 0.001, burst: 2 });
+    // Without trust in a proxy it is the address of the connection.
+    let front = Front::with(AcceptorConfig { per_ip_rate, ..AcceptorConfig::default() }).await;
+    drop((front.dial(b"").await.unwrap(), front.dial(b"").await.unwrap()));
+    front.refused(b"", RefuseReason::RatePerIp).await;
+    // Behind a trusted proxy it is that of the client, and nobody's where the proxy does not tell it.
+    let trusted = |mode| proxy(mode, &["127.0.0.1"]);
+    let config =
+        AcceptorConfig { per_ip_rate, proxy: trusted(ProxyMode::Optional), ..AcceptorConfig::default() };
+    let front = Front::with(config).await;
+    drop((front.dial(LINE).await.unwrap(), front.dial(LINE).await.unwrap()));
+    front.refused(LINE, RefuseReason::RatePerIp).await;
+    for _ in 0..5 {
+        drop(front.dial(b"").await.unwrap());
+    }
+    drop(front.dial(&line("192.0.2.8")).await.unwrap());
+    assert!((front.server.refused(RefuseReason::RatePerIp) - 1.0).abs() < 0.5);
 }
 
 /// A plaintext listener whose peers are remembered with their connections.

@@ -123,8 +123,16 @@ section! {
         per_client_rps: Rate = "0",
         /// Calls at once of one SPIFFE ID.
         per_client_burst: u32 = "0",
-        /// Authentication failures a minute.
-        auth_rpm: u32 = "60" [Inert],
+        /// Calls a second of all SPIFFE IDs of one trust domain together; 0 is no limit.
+        per_trust_domain_rps: Rate = "0",
+        /// Calls at once of one trust domain; 0 is as many as come in a second.
+        per_trust_domain_burst: u32 = "0",
+        /// New connections a second from one address, before the handshake; 0 is no limit. Clients of `listen.trusted_proxies` count by the address that the proxy tells, and not at all without one.
+        per_ip_rps: Rate = "0",
+        /// New connections at once from one address; 0 is as many as come in a second.
+        per_ip_burst: u32 = "0",
+        /// Failed authentications a minute from one address, and calls a minute of one caller that hand out registry credentials; 0 is no limit.
+        auth_rpm: u32 = "60",
         /// By full method name, such as `/agntcy.dir.store.v1.StoreService/Push`: `{rps, burst}`.
         method_limits: Named<MethodLimit> = "" [FileOnly],
     }

@@ -102,6 +102,18 @@ fn native_rules_that_are_none() {
     assert!(one(rule("ok", Allow, &["local"], &["@read"])).contains("rule 1 has this id already"));
     assert!(one(rule("a b", Allow, &["local"], &["@read"])).contains("an id has 1 to 64"));
     assert!(one(rule(&"x".repeat(65), Allow, &["local"], &["@read"])).contains("an id has 1 to 64"));
+    let limits = |rps, burst, max_streams| {
+        let limits = Some(RuleLimits { rps, burst, max_streams });
+        one(NativeRule { limits, ..rule("r", Allow, &["spiffe://a.example/w"], &["@read"]) })
+    };
+    assert!(limits(None, None, None).contains("at least one of"));
+    assert!(limits(Some(0), None, None).contains("write a deny rule"));
+    assert!(limits(None, None, Some(0)).contains("write a deny rule"));
+    assert!(limits(None, Some(5), None).contains("`burst` needs `rps`"));
+    assert!(limits(Some(6), Some(5), None).contains("burst 5 is below the rate 6"));
+    let limited = Some(RuleLimits { rps: Some(1), burst: None, max_streams: None });
+    let denied = NativeRule { limits: limited, ..rule("r", Deny, &["local"], &["@read"]) };
+    assert!(one(denied).contains("limits are for allow rules"));
     let ends = NativeRule { not_after: Some(NOW), ..rule("r", Deny, &["local"], &["@read"]) };
     assert!(one(ends).contains("not_after is for allow rules"));
     let without = Policy::from_rules(
@@ -163,4 +175,19 @@ fn the_permission_table_has_no_method_twice() {
     paths.dedup();
     assert_eq!(paths.len(), all);
     assert_eq!(catalogue().len(), all);
+}
+
+#[test]
+fn a_limited_rule_counts_before_a_wider_one_and_not_behind_it() {
+    let limits = Some(RuleLimits { rps: Some(1), burst: None, max_streams: None });
+    let limited = NativeRule { limits, ..rule("limited", Allow, &["spiffe://acme.example/ci"], &["@read"]) };
+    let wide = rule("wide", Allow, &["local"], &["@read", "@write"]);
+    let first = native(vec![limited.clone(), wide.clone()]).unwrap();
+    assert_eq!(kinds(&first), []);
+    let ci = caller("spiffe://acme.example/ci");
+    let rule =
+        |loaded: &Loaded| loaded.policy.decide(&ci, &format!("{STORE}Pull"), NOW).rule.unwrap().id.clone();
+    assert_eq!(rule(&first), "limited");
+    let behind = native(vec![wide, limited]).unwrap();
+    assert_eq!((rule(&behind).as_str(), kinds(&behind)), ("wide", vec![WarningKind::Unreachable]));
 }
