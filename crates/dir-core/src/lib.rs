@@ -12,6 +12,7 @@ pub mod facts;
 pub mod identity;
 pub mod index;
 pub mod json;
+pub mod maintenance;
 pub mod oci;
 pub mod policy;
 mod principal;

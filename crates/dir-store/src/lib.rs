@@ -10,6 +10,7 @@ mod decorate;
 mod layout;
 mod limits;
 mod memory;
+mod memory_maintain;
 mod oci;
 
 pub use cache::{CacheConfig, CacheStore};

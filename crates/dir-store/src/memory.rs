@@ -44,6 +44,17 @@ impl MemoryStore {
         self.records.write().get_mut(cid).map(|e| e.bytes = bytes).is_some()
     }
 
+    /// The records above `after`, in order.
+    pub(crate) fn cids(&self, after: Option<Cid>) -> Vec<Cid> {
+        let from = after.map_or(Bound::Unbounded, Bound::Excluded);
+        self.records.read().range((from, Bound::Unbounded)).map(|(cid, _)| *cid).collect()
+    }
+
+    /// Whether the content of a record is what it should be.
+    pub(crate) fn is_whole(&self, cid: &Cid) -> bool {
+        self.records.read().get(cid).is_none_or(|e| Cid::of(&e.bytes) == *cid)
+    }
+
     fn chunk(&self, after: Option<Cid>) -> Vec<Result<Walked, StoreError>> {
         let from = after.map_or(Bound::Unbounded, Bound::Excluded);
         let records = self.records.read();

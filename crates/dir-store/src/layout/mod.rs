@@ -17,6 +17,7 @@
 mod checkpoint;
 mod foreign;
 mod frame;
+mod maintain;
 mod open;
 mod segment;
 mod state;
@@ -37,6 +38,7 @@ use dir_core::store::{
 use dir_core::{Cid, Record, RecordFacts, Timestamp};
 use frame::{Artifact, Digest};
 use futures::{StreamExt, stream};
+pub(crate) use maintain::no_shards;
 use open::Opened;
 use segment::read_file;
 use state::Loc;

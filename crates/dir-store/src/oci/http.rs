@@ -71,6 +71,8 @@ pub(super) struct Registry {
     pub(super) single_upload: Learnt,
     /// Whether it has the referrers API.
     pub(super) referrers_api: Learnt,
+    /// Whether it mounts blobs of other repositories.
+    pub(super) mounts: Learnt,
 }
 
 impl Registry {
@@ -103,6 +105,7 @@ impl Registry {
             read_timeout: config.read_timeout,
             single_upload: Learnt::default(),
             referrers_api: Learnt::default(),
+            mounts: Learnt::default(),
         })
     }
 

@@ -8,9 +8,13 @@ mod auth;
 mod config;
 pub(crate) mod error;
 mod http;
+mod inspect;
+mod maintain;
 mod objects;
+mod place;
 mod referrers;
-mod stamp;
+mod reshard;
+pub(crate) mod stamp;
 mod walk;
 
 pub use config::{Credentials, DEFAULT_REGISTRY_ADDRESS, DEFAULT_REPOSITORY, Layout, OciConfig};
@@ -27,6 +31,7 @@ use dir_core::{Cid, Record, RecordFacts, Timestamp};
 use http::Registry;
 use objects::ManifestPut;
 use parking_lot::Mutex;
+use place::Places;
 use stamp::Placement;
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
@@ -50,7 +55,7 @@ pub struct OciStore {
     stem: String,
     asked: Layout,
     parallel: usize,
-    placement: OnceCell<Placement>,
+    places: Places,
     /// The shared config blob in each repository: uploaded once a process, however many pushes begin at once.
     configs: Mutex<HashMap<String, Arc<OnceCell<()>>>>,
     recent: Mutex<Recent>,
@@ -95,7 +100,7 @@ impl OciStore {
             registry: Registry::new(config)?,
             asked: config.layout,
             parallel: config.parallel.max(1),
-            placement: OnceCell::new(),
+            places: Places::default(),
             configs: Mutex::default(),
             recent: Mutex::default(),
             stripes: (0..STRIPES).map(|_| AsyncMutex::default()).collect(),
@@ -116,20 +121,10 @@ impl OciStore {
 
     /// The layout in use: [`Layout::Sharded`] or [`Layout::Single`]; `None` before a call has reached the registry.
     pub fn layout(&self) -> Option<Layout> {
-        self.placement.get().map(|placement| match placement {
+        self.places.known().map(|placed| match placed.now {
             Placement::Sharded => Layout::Sharded,
             Placement::Single => Layout::Single,
         })
-    }
-
-    /// The layout; settled by the first call that reaches the registry.
-    async fn placement(&self) -> Result<Placement, StoreError> {
-        let settle = || stamp::settle(&self.registry, &self.stem, self.asked);
-        self.placement.get_or_try_init(settle).await.copied()
-    }
-
-    async fn repository(&self, record: &Cid) -> Result<String, StoreError> {
-        Ok(self.placement().await?.repository(&self.stem, record))
     }
 
     /// Keeps other changes of this record in this process away.
@@ -146,8 +141,30 @@ impl OciStore {
         Ok(manifest.is_record().then_some(Found { bytes, digest, manifest }))
     }
 
-    async fn must_find(&self, repository: &str, cid: &Cid) -> Result<Found, StoreError> {
-        self.find(repository, cid).await?.ok_or(StoreError::NotFound(*cid))
+    /// A record wherever it is, and the repository that it is in.
+    async fn seek(&self, cid: &Cid) -> Result<Option<(String, Found)>, StoreError> {
+        let mut look = self.look(cid).await?;
+        while let Some(repository) = look.next() {
+            if let Some(found) = self.find(&repository, cid).await? {
+                return Ok(Some((repository, found)));
+            }
+        }
+        Ok(None)
+    }
+
+    /// A blob of a record wherever it is, as the registry gives it.
+    async fn seek_blob(&self, record: &Cid, blob: &Cid) -> Result<Bytes, StoreError> {
+        let mut look = self.look(record).await?;
+        while let Some(repository) = look.next() {
+            if let Some(bytes) = self.registry.blob(&repository, blob).await? {
+                return Ok(bytes);
+            }
+        }
+        Err(StoreError::BlobMissing(*blob))
+    }
+
+    async fn must_seek(&self, cid: &Cid) -> Result<(String, Found), StoreError> {
+        self.seek(cid).await?.ok_or(StoreError::NotFound(*cid))
     }
 
     /// Makes sure that a repository has the shared config blob. The answer stands for this upload of it.
@@ -189,14 +206,30 @@ impl OciStore {
                 self.forget_config(repository, &config);
                 self.ensure_config(repository).await?;
                 self.registry.upload(repository, cid, blob).await?;
-                self.registry.put_manifest_again(repository, reference, manifest).await
+                self.registry.put_manifest_again(repository, reference, manifest, MANIFEST).await
             }
         }
     }
 
-    async fn read_blob(&self, repository: &str, cid: &Cid) -> Result<Bytes, StoreError> {
-        let bytes = self.registry.blob(repository, cid).await?.ok_or(StoreError::BlobMissing(*cid))?;
+    async fn read_blob(&self, record: &Cid, cid: &Cid) -> Result<Bytes, StoreError> {
+        let bytes = self.seek_blob(record, cid).await?;
         Ok(Record::verify(*cid, bytes)?.bytes().clone())
+    }
+
+    /// Removes a record from one repository, with everything that refers to it.
+    async fn remove_record(&self, repository: &str, cid: &Cid, found: &Found) -> Result<u64, StoreError> {
+        let subject = found.digest.oci_digest();
+        // The record goes last: what was cut off can be repeated.
+        let referrers = self.registry.referrers_of(repository, &subject, self.parallel).await?;
+        for referrer in &referrers {
+            self.remove_referrer(repository, &subject, referrer).await?;
+        }
+        if !self.registry.keeps_lists(repository, &subject).await? {
+            self.registry.drop_list(repository, &subject).await?;
+        }
+        self.registry.delete_manifest(repository, &subject).await?;
+        self.registry.drop_tag(repository, &cid.to_string(), &found.digest).await?;
+        Ok(referrers.len() as u64)
     }
 
     /// Removes a referrer's manifest, its tag if an older writer gave it one, and its place in the list.
@@ -230,48 +263,45 @@ impl RecordStore for OciStore {
         limits.check_blob("record", record.bytes().len())?;
         let manifest = record_manifest(&cid, record.bytes().len() as u64, facts, at);
         limits.check_manifest("record manifest", manifest.len())?;
-        let repository = self.repository(&cid).await?;
         let _alone = self.exclusive(&cid).await;
+        let placed = self.placed().await?;
         // An index that was asked before an equal push ended does not know: what was stored lately is looked up.
-        let look = presence == Presence::Unknown || self.recent.lock().set.contains(&cid);
-        if look && self.find(&repository, &cid).await?.is_some() {
+        // During a conversion a record may be in two places, and afterwards others may write to the same one.
+        let look = presence == Presence::Unknown
+            || placed.leaving.is_some()
+            || self.places.is_converted()
+            || self.recent.lock().set.contains(&cid);
+        if look && self.seek(&cid).await?.is_some() {
             return Ok(Put::Existed);
         }
+        let repository = self.home(&cid).await?;
         self.store_artifact(&repository, &cid.to_string(), (&cid, record.bytes()), &manifest).await?;
         self.recent.lock().add(cid);
         Ok(Put::Stored)
     }
 
     async fn get(&self, cid: &Cid, known: Known) -> Result<Record, StoreError> {
-        let repository = self.repository(cid).await?;
         if known == Known::Unknown {
-            self.must_find(&repository, cid).await?.manifest.check_record_layer(cid)?;
+            self.must_seek(cid).await?.1.manifest.check_record_layer(cid)?;
         }
-        let bytes = self.registry.blob(&repository, cid).await?.ok_or(StoreError::BlobMissing(*cid))?;
-        Ok(Record::verify(*cid, bytes)?)
+        Ok(Record::verify(*cid, self.seek_blob(cid, cid).await?)?)
     }
 
     async fn resolve(&self, cid: &Cid) -> Result<Option<Stored>, StoreError> {
-        let repository = self.repository(cid).await?;
-        let found = self.find(&repository, cid).await?;
-        Ok(found.map(|f| f.manifest.into_stored(*cid, f.digest.oci_digest())))
+        let found = self.seek(cid).await?;
+        Ok(found.map(|(_, f)| f.manifest.into_stored(*cid, f.digest.oci_digest())))
     }
 
     async fn delete(&self, cid: &Cid) -> Result<bool, StoreError> {
-        let repository = self.repository(cid).await?;
         let _alone = self.exclusive(cid).await;
-        let Some(found) = self.find(&repository, cid).await? else { return Ok(false) };
-        let subject = found.digest.oci_digest();
-        // The record goes last: a delete that was cut off can be repeated.
-        for referrer in self.registry.referrers_of(&repository, &subject, self.parallel).await? {
-            self.remove_referrer(&repository, &subject, &referrer).await?;
+        let mut found = false;
+        for repository in self.placed().await?.homes(&self.stem, cid) {
+            if let Some(record) = self.find(&repository, cid).await? {
+                self.remove_record(&repository, cid, &record).await?;
+                found = true;
+            }
         }
-        if !self.registry.keeps_lists(&repository, &subject).await? {
-            self.registry.drop_list(&repository, &subject).await?;
-        }
-        self.registry.delete_manifest(&repository, &subject).await?;
-        self.registry.drop_tag(&repository, &cid.to_string(), &found.digest).await?;
-        Ok(true)
+        Ok(found)
     }
 
     async fn put_referrer(
@@ -283,9 +313,8 @@ impl RecordStore for OciStore {
         let limits = self.registry.limits;
         limits.check_blob("referrer", referrer.bytes.len())?;
         Record::verify(referrer.cid, referrer.bytes.clone())?;
-        let repository = self.repository(subject).await?;
         let _alone = self.exclusive(subject).await;
-        let found = self.must_find(&repository, subject).await?;
+        let (repository, found) = self.must_seek(subject).await?;
         let target = Subject { digest: found.digest.oci_digest(), size: found.bytes.len() as u64 };
         let listed = self.registry.referrers_of(&repository, &target.digest, self.parallel).await?;
         if listed.iter().any(|r| r.cid == referrer.cid) {
@@ -310,21 +339,26 @@ impl RecordStore for OciStore {
     }
 
     async fn referrers(&self, subject: &Cid) -> Result<Vec<StoredReferrer>, StoreError> {
-        let repository = self.repository(subject).await?;
-        let digest = self.must_find(&repository, subject).await?.digest.oci_digest();
-        self.registry.referrers_of(&repository, &digest, self.parallel).await
+        loop {
+            let (repository, found) = self.must_seek(subject).await?;
+            let digest = found.digest.oci_digest();
+            let listed = self.registry.referrers_of(&repository, &digest, self.parallel).await?;
+            // Moved while it was listed: the whole list is in the other place.
+            let moving = self.placed().await?.leaving.is_some();
+            if !moving || self.must_seek(subject).await?.0 == repository {
+                return Ok(listed);
+            }
+        }
     }
 
     async fn referrer_bytes(&self, subject: &Cid, referrer: &StoredReferrer) -> Result<Bytes, StoreError> {
-        let repository = self.repository(subject).await?;
-        self.read_blob(&repository, &referrer.cid).await
+        self.read_blob(subject, &referrer.cid).await
     }
 
     async fn delete_referrer(&self, subject: &Cid, referrer: &StoredReferrer) -> Result<bool, StoreError> {
-        let repository = self.repository(subject).await?;
         let _alone = self.exclusive(subject).await;
-        let digest = self.must_find(&repository, subject).await?.digest.oci_digest();
-        self.remove_referrer(&repository, &digest, referrer).await
+        let (repository, found) = self.must_seek(subject).await?;
+        self.remove_referrer(&repository, &found.digest.oci_digest(), referrer).await
     }
 
     fn walk(&self, from: Option<WalkMark>) -> BoxStream<'_, Result<Walked, StoreError>> {
@@ -333,7 +367,7 @@ impl RecordStore for OciStore {
 
     async fn ping(&self) -> Result<(), StoreError> {
         self.registry.ping(&self.stem).await?;
-        self.placement().await.map(drop)
+        self.placed().await.map(drop)
     }
 
     async fn close(&self) -> Result<(), StoreError> {
@@ -345,7 +379,7 @@ impl std::fmt::Debug for OciStore {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let mut shown = f.debug_struct("OciStore");
         shown.field("registry", &self.registry.name).field("repository", &self.stem);
-        shown.field("placement", &self.placement.get()).finish_non_exhaustive()
+        shown.field("placed", &self.places.known()).finish_non_exhaustive()
     }
 }
 

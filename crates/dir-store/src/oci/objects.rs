@@ -4,7 +4,6 @@ use super::error::RegistryFault;
 use super::http::{Answer, Call, Registry};
 use bytes::Bytes;
 use dir_core::Cid;
-use dir_core::oci::MANIFEST;
 use dir_core::store::StoreError;
 use reqwest::{Method, Url};
 
@@ -108,6 +107,47 @@ impl Registry {
         if answer.status == 201 { Ok(()) } else { Err(self.fault(DOING, repository, answer.fault())) }
     }
 
+    /// Brings a blob of another repository: mounted where the registry can, else copied. `None` when the other one has
+    /// it not, `false` when it does not hash to its digest.
+    pub(super) async fn bring(
+        &self,
+        repository: &str,
+        from: &str,
+        blob: &Cid,
+    ) -> Result<Option<bool>, StoreError> {
+        const DOING: &str = "mount a blob";
+        let mut opened = None;
+        if self.mounts.get() != Some(false) {
+            let mut call = self.call(DOING, repository, Method::POST, "blobs/uploads/");
+            call.url.query_pairs_mut().append_pair("mount", &blob.oci_digest()).append_pair("from", from);
+            let answer = self.send(call).await?;
+            match answer.status {
+                201 => {
+                    self.mounts.set(true);
+                    return Ok(Some(true));
+                }
+                // Not mounted, and an upload was opened: it is used for the copy. A registry that has mounted before
+                // does not have this blob.
+                202 => {
+                    if self.mounts.get().is_none() {
+                        self.mounts.set(false);
+                    }
+                    opened = Some(answer);
+                }
+                _ => return Err(self.fault(DOING, repository, answer.fault())),
+            }
+        }
+        let Some(bytes) = self.blob(from, blob).await? else { return Ok(None) };
+        if Cid::of(&bytes) != *blob {
+            return Ok(Some(false));
+        }
+        match opened {
+            Some(answer) => self.finish_upload(repository, &answer, blob, &bytes).await?,
+            None => self.upload(repository, blob, &bytes).await?,
+        }
+        Ok(Some(true))
+    }
+
     /// A `Location` or `Link`, relative or not.
     pub(super) fn follow(&self, location: &str) -> Option<Url> {
         if location.is_empty() { None } else { self.base.join(location).ok() }
@@ -135,14 +175,15 @@ impl Registry {
         Err(self.fault(DOING, repository, fault))
     }
 
-    /// Stores an image manifest whose blobs have just been uploaded: an unknown blob is a failure.
+    /// Stores a manifest whose blobs have just been uploaded: an unknown blob is a failure.
     pub(super) async fn put_manifest_again(
         &self,
         repository: &str,
         reference: &str,
         manifest: &Bytes,
+        media_type: &'static str,
     ) -> Result<bool, StoreError> {
-        match self.put_manifest(repository, reference, manifest, MANIFEST).await? {
+        match self.put_manifest(repository, reference, manifest, media_type).await? {
             ManifestPut::Done { subject_kept } => Ok(subject_kept),
             ManifestPut::UnknownBlob(fault) => Err(self.fault("store a manifest", repository, fault)),
         }

@@ -42,6 +42,18 @@ impl Registry {
         self.listed_by_tag(repository, subject).await
     }
 
+    /// Descriptors of everything that refers to `subject`, each once, ours or not.
+    pub(super) async fn descriptors(
+        &self,
+        repository: &str,
+        subject: &str,
+    ) -> Result<Vec<Descriptor>, StoreError> {
+        let mut seen = HashSet::new();
+        let mut listed = self.listed(repository, subject).await?;
+        listed.retain(|d| seen.insert(d.digest.clone()));
+        Ok(listed)
+    }
+
     async fn listed_by_api(
         &self,
         repository: &str,

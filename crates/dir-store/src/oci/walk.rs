@@ -1,67 +1,118 @@
 //! The walk over a registry: shard by shard, several at once, in a fixed order.
+//!
+//! While a conversion is unfinished, the layout that is left comes first: what is moved behind the walk's back is
+//! seen before, and what is moved ahead of it is seen where it has gone.
 
 use super::OciStore;
-use super::stamp::{Placement, shard_name};
+use super::place::repositories;
+use super::stamp::{Placed, Placement, SHARDS, shard_name};
 use crate::artifact::Manifest;
 use dir_core::Cid;
 use dir_core::store::{BoxStream, StoreError, WalkMark, Walked};
-use futures::{StreamExt, stream};
+use futures::{Stream, StreamExt, stream};
 
-/// Shards of the sharded layout.
-const SHARDS: u16 = 4096;
-/// Tags between two marks of the single layout.
+/// Tags between two marks of one repository.
 const CHUNK: usize = 64;
 
-type Items = Vec<Result<Walked, StoreError>>;
+/// One item of a walk.
+pub(super) type Item<T> = Result<T, StoreError>;
+
+/// What is done with the tags of one repository.
+pub(super) trait Visit: Clone + Send + Sync {
+    type Item: Send;
+
+    /// Looks behind tags, at several at once if it likes, in their order.
+    fn tags(
+        &self,
+        repository: &str,
+        tags: Vec<String>,
+        parallel: usize,
+    ) -> impl Future<Output = Vec<Item<Self::Item>>> + Send;
+
+    /// The mark as an item.
+    fn mark(mark: WalkMark) -> Self::Item;
+}
 
 /// Where a walk goes on.
+#[derive(Debug, Clone, PartialEq, Eq)]
 enum Start {
+    Beginning,
+    /// With this shard.
     Shard(u16),
-    /// Behind this tag.
+    /// Behind this tag of the one repository.
     Tag(String),
 }
 
 /// Marks look like `shard:0a3` (the last one done) and `tag:<tag>`.
-fn start(placement: Placement, from: Option<WalkMark>) -> Result<Start, StoreError> {
-    let Some(WalkMark(text)) = from else {
-        return Ok(match placement {
-            Placement::Sharded => Start::Shard(0),
-            Placement::Single => Start::Tag(String::new()),
-        });
-    };
-    let found = match placement {
-        Placement::Sharded => text
-            .strip_prefix("shard:")
-            .and_then(|hex| u16::from_str_radix(hex, 16).ok())
-            .filter(|n| *n < SHARDS)
-            .map(|n| Start::Shard(n + 1)),
-        Placement::Single => text.strip_prefix("tag:").map(|tag| Start::Tag(tag.to_owned())),
-    };
-    found.ok_or_else(|| {
-        StoreError::Layout(format!(
-            "walk mark {text:?} is not of this layout of the registry: walk from the start"
-        ))
-    })
+fn start(from: Option<WalkMark>) -> Result<Start, StoreError> {
+    let Some(WalkMark(text)) = from else { return Ok(Start::Beginning) };
+    let shard = text.strip_prefix("shard:").and_then(|hex| u16::from_str_radix(hex, 16).ok());
+    match (shard.filter(|n| *n < SHARDS), text.strip_prefix("tag:")) {
+        (Some(done), _) => Ok(Start::Shard(done + 1)),
+        (None, Some(tag)) => Ok(Start::Tag(tag.to_owned())),
+        (None, None) => {
+            Err(StoreError::Layout(format!("walk mark {text:?} is not of a registry: walk from the start")))
+        }
+    }
 }
 
-/// The walk.
-pub(super) fn walk(store: &OciStore, from: Option<WalkMark>) -> BoxStream<'_, Result<Walked, StoreError>> {
-    let begin = async move {
-        let placement = store.placement().await?;
-        start(placement, from)
+/// The layouts to walk, each with where to begin. A mark says where to go on in its own layout; any other is walked
+/// whole, because records may have moved there since.
+fn parts(placed: Placed, start: &Start) -> Vec<(Placement, Start)> {
+    let marked = match start {
+        Start::Beginning => None,
+        Start::Shard(_) => Some(Placement::Sharded),
+        Start::Tag(_) => Some(Placement::Single),
     };
-    let walk = stream::once(begin).flat_map(move |start| match start {
+    let order = placed.leaving.into_iter().chain([placed.now]);
+    order.map(|part| (part, if marked == Some(part) { start.clone() } else { Start::Beginning })).collect()
+}
+
+/// Visits every repository of the layout. Fails when the layout changes meanwhile, and ends with its first error: it
+/// has no next mark.
+pub(super) fn visit<'a, V: Visit + 'a>(
+    store: &'a OciStore,
+    from: Option<WalkMark>,
+    visitor: V,
+) -> BoxStream<'a, Item<V::Item>> {
+    let begin = async move { Ok::<_, StoreError>((store.placed().await?, start(from)?)) };
+    let walk = stream::once(begin).flat_map(move |begun| match begun {
         Err(e) => stream::iter([Err(e)]).boxed(),
-        Ok(Start::Shard(first)) => shards(store, first),
-        Ok(Start::Tag(after)) => single(store, after),
+        Ok((placed, start)) => {
+            let visitor = visitor.clone();
+            let parts = stream::iter(parts(placed, &start)).flat_map(move |(part, start)| {
+                let visitor = visitor.clone();
+                match (part, start) {
+                    (Placement::Sharded, Start::Shard(first)) => shards(store, first, visitor),
+                    (Placement::Sharded, _) => shards(store, 0, visitor),
+                    (Placement::Single, Start::Tag(after)) => single(store, after, visitor),
+                    (Placement::Single, _) => single(store, String::new(), visitor),
+                }
+            });
+            steady(store, placed, parts).boxed()
+        }
     });
-    Box::pin(until_failure(walk.boxed()))
+    Box::pin(until_failure(walk))
+}
+
+/// Items of a walk as long as the layout is the one that it began in.
+pub(super) fn steady<'a, T: Send + 'a>(
+    store: &'a OciStore,
+    begun: Placed,
+    items: impl Stream<Item = Item<T>> + Send + 'a,
+) -> impl Stream<Item = Item<T>> + Send + 'a {
+    let end = stream::once(async move { store.unchanged(begun) });
+    let items = items.map(move |item| item.and_then(|item| store.unchanged(begun).map(|()| item)));
+    items
+        .map(|item| item.map(Some))
+        .chain(end.map(|end| end.map(|()| None)))
+        .filter_map(|item| async { item.transpose() })
 }
 
 /// A walk that failed has no next mark: whoever wants to go on does so from the last one.
-fn until_failure(
-    walk: BoxStream<'_, Result<Walked, StoreError>>,
-) -> impl futures::Stream<Item = Result<Walked, StoreError>> + Send + '_ {
+pub(super) fn until_failure<'a, T: Send + 'a>(
+    walk: impl Stream<Item = Item<T>> + Send + 'a,
+) -> impl Stream<Item = Item<T>> + Send + 'a {
     walk.scan(false, |failed, item| {
         let stop = *failed;
         *failed = item.is_err();
@@ -69,23 +120,26 @@ fn until_failure(
     })
 }
 
-fn shards(store: &OciStore, first: u16) -> BoxStream<'_, Result<Walked, StoreError>> {
+fn shards<'a, V: Visit + 'a>(store: &'a OciStore, first: u16, visitor: V) -> BoxStream<'a, Item<V::Item>> {
     stream::iter(first..SHARDS)
-        .map(move |shard| async move {
-            let repository = shard_name(store.stem(), shard);
-            let mut items = match store.registry().tags(&repository).await {
-                Ok(tags) => entries(store, &repository, tags, 1).await,
-                Err(e) => vec![Err(e)],
-            };
-            items.push(Ok(Walked::Mark(WalkMark(format!("shard:{shard:03x}")))));
-            items
+        .map(move |shard| {
+            let visitor = visitor.clone();
+            async move {
+                let repository = shard_name(store.stem(), shard);
+                let mut items = match store.registry().tags(&repository).await {
+                    Ok(tags) => visitor.tags(&repository, tags, 1).await,
+                    Err(e) => vec![Err(e)],
+                };
+                items.push(Ok(V::mark(WalkMark(format!("shard:{shard:03x}")))));
+                items
+            }
         })
         .buffered(store.parallel())
         .flat_map(stream::iter)
         .boxed()
 }
 
-fn single(store: &OciStore, after: String) -> BoxStream<'_, Result<Walked, StoreError>> {
+fn single<'a, V: Visit + 'a>(store: &'a OciStore, after: String, visitor: V) -> BoxStream<'a, Item<V::Item>> {
     let tags = async move {
         let mut tags = store.registry().tags(store.stem()).await?;
         tags.retain(|t| *t > after);
@@ -94,32 +148,54 @@ fn single(store: &OciStore, after: String) -> BoxStream<'_, Result<Walked, Store
     stream::once(tags)
         .flat_map(move |tags| match tags {
             Err(e) => stream::iter([Err(e)]).boxed(),
-            Ok(tags) => chunks(store, &tags),
+            Ok(tags) => chunks(store, &tags, visitor.clone()),
         })
         .boxed()
 }
 
-fn chunks<'a>(store: &'a OciStore, tags: &[String]) -> BoxStream<'a, Result<Walked, StoreError>> {
+fn chunks<'a, V: Visit + 'a>(
+    store: &'a OciStore,
+    tags: &[String],
+    visitor: V,
+) -> BoxStream<'a, Item<V::Item>> {
     let chunks: Vec<Vec<String>> = tags.chunks(CHUNK).map(<[String]>::to_vec).collect();
     stream::iter(chunks)
-        .then(move |chunk| async move {
-            let mark = chunk.last().map(|tag| Ok(Walked::Mark(WalkMark(format!("tag:{tag}")))));
-            let mut items = entries(store, store.stem(), chunk, store.parallel()).await;
-            items.extend(mark);
-            items
+        .then(move |chunk| {
+            let visitor = visitor.clone();
+            async move {
+                let mark = chunk.last().map(|tag| Ok(V::mark(WalkMark(format!("tag:{tag}")))));
+                let mut items = visitor.tags(store.stem(), chunk, store.parallel()).await;
+                items.extend(mark);
+                items
+            }
         })
         .flat_map(stream::iter)
         .boxed()
 }
 
-/// What is behind tags of one repository, in their order.
-async fn entries(store: &OciStore, repository: &str, tags: Vec<String>, parallel: usize) -> Items {
-    stream::iter(tags)
-        .map(|tag| entry(store, repository, tag))
-        .buffered(parallel)
-        .filter_map(|item| async { item.transpose() })
-        .collect()
-        .await
+/// The walk of a rebuild.
+pub(super) fn walk(store: &OciStore, from: Option<WalkMark>) -> BoxStream<'_, Item<Walked>> {
+    visit(store, from, Records(store))
+}
+
+#[derive(Clone)]
+struct Records<'a>(&'a OciStore);
+
+impl Visit for Records<'_> {
+    type Item = Walked;
+
+    async fn tags(&self, repository: &str, tags: Vec<String>, parallel: usize) -> Vec<Item<Walked>> {
+        stream::iter(tags)
+            .map(|tag| entry(self.0, repository, tag))
+            .buffered(parallel)
+            .filter_map(|item| async { item.transpose() })
+            .collect()
+            .await
+    }
+
+    fn mark(mark: WalkMark) -> Walked {
+        Walked::Mark(mark)
+    }
 }
 
 async fn entry(store: &OciStore, repository: &str, tag: String) -> Result<Option<Walked>, StoreError> {
@@ -131,5 +207,57 @@ async fn entry(store: &OciStore, repository: &str, tag: String) -> Result<Option
             Ok(Some(Walked::Record(manifest.into_stored(cid, digest.oci_digest()))))
         }
         _ => Ok(Some(Walked::Other { tag })),
+    }
+}
+
+/// Every CID that is a tag, repository by repository, from listings alone.
+pub(super) fn names(store: &OciStore) -> BoxStream<'_, Item<Vec<Cid>>> {
+    let begin = stream::once(store.placed()).flat_map(move |placed| match placed {
+        Err(e) => stream::iter([Err(e)]).boxed(),
+        Ok(placed) => {
+            let order = placed.leaving.into_iter().chain([placed.now]);
+            let all: Vec<String> = order.flat_map(|part| repositories(part, store.stem())).collect();
+            let lists = stream::iter(all)
+                .map(move |repository| async move {
+                    let tags = store.registry().tags(&repository).await?;
+                    Ok(tags.iter().filter_map(|tag| tag.parse().ok()).collect())
+                })
+                .buffered(store.parallel());
+            steady(store, placed, lists).boxed()
+        }
+    });
+    Box::pin(until_failure(begin))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_walk_goes_on_wherever_the_layout_has_gone() {
+        let (sharded, single) = (Placement::Sharded, Placement::Single);
+        let placed = |now, leaving| Placed { now, leaving };
+        let (shard, tag) = (Start::Shard(7), Start::Tag("t".into()));
+        let cases = [
+            (placed(sharded, None), Start::Beginning, vec![(sharded, Start::Beginning)]),
+            (placed(sharded, None), shard.clone(), vec![(sharded, shard.clone())]),
+            // Everything behind the mark has moved: all shards.
+            (placed(sharded, None), tag.clone(), vec![(sharded, Start::Beginning)]),
+            (placed(single, None), shard.clone(), vec![(single, Start::Beginning)]),
+            (placed(sharded, Some(single)), tag.clone(), vec![(single, tag), (sharded, Start::Beginning)]),
+            (
+                placed(sharded, Some(single)),
+                shard.clone(),
+                vec![(single, Start::Beginning), (sharded, shard.clone())],
+            ),
+            (
+                placed(single, Some(sharded)),
+                shard.clone(),
+                vec![(sharded, shard), (single, Start::Beginning)],
+            ),
+        ];
+        for (placed, from, expected) in cases {
+            assert_eq!(parts(placed, &from), expected, "{placed:?} from {from:?}");
+        }
     }
 }

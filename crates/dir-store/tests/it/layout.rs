@@ -350,3 +350,34 @@ async fn a_layout_of_an_unknown_version_is_left_alone() {
     let refused = LayoutStore::open(&LayoutConfig::new(dir.path())).unwrap_err();
     assert!(format!("{refused}").contains("2.0.0"), "{refused}");
 }
+
+#[tokio::test]
+async fn a_filled_directory_is_adopted_whole_and_an_inspection_finds_rot() {
+    use dir_core::maintenance::{Depth, Inspected, StoreMaintenance, Trouble};
+    use dir_testkit::fill::{Fill, Shape, fill};
+    use futures::{StreamExt, TryStreamExt};
+    let dir = tempfile::tempdir().unwrap();
+    let order = Fill { referrers_every: 10, ..Fill::new(Shape::Layout, 200) };
+    let filled = fill(dir.path(), &order, |_| ()).unwrap();
+    let store = LayoutStore::open(&LayoutConfig::new(dir.path())).unwrap();
+    assert_eq!(store.len(), 200);
+    let mut names: Vec<_> = store.names().try_concat().await.unwrap();
+    names.sort_unstable();
+    let mut expected = filled.cids.clone();
+    expected.sort_unstable();
+    assert_eq!(names, expected);
+    assert_eq!(store.referrers(&filled.cids[10]).await.unwrap().len(), 2, "tagged referrers are adopted");
+    let rotten = filled.cids[5];
+    let file = dir.path().join("blobs/sha256").join(&rotten.oci_digest()[7..]);
+    std::fs::write(file, "mould").unwrap();
+    let items: Vec<_> = store.inspect(Depth::Contents, None).map(Result::unwrap).collect().await;
+    let found: Vec<_> = items
+        .iter()
+        .filter_map(|i| if let Inspected::Finding(f) = i { Some((f.trouble, f.cid)) } else { None })
+        .collect();
+    assert_eq!(found, [(Trouble::Broken, Some(rotten))]);
+    assert_eq!(items.iter().filter(|i| **i == Inspected::Referrer).count(), 40);
+    assert!(store.recognised().await.unwrap());
+    std::fs::remove_file(dir.path().join("oci-layout")).unwrap();
+    assert!(!store.recognised().await.unwrap());
+}

@@ -10,3 +10,4 @@ mod memory;
 mod oci;
 mod process;
 mod real;
+mod reshard;

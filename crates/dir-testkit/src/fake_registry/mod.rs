@@ -124,6 +124,8 @@ pub enum Kind {
 /// What happens to a request instead of what should.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Fault {
+    /// Nothing.
+    None,
     /// This status, nothing done.
     Status(u16),
     /// Done, and answered with this status all the same.
@@ -134,6 +136,10 @@ pub enum Fault {
     Hang,
     /// The body of the answer has a flipped bit.
     Corrupt,
+    /// A listing of tags ends after this many, as if there were no more.
+    Short(usize),
+    /// The body of the answer ends in the middle.
+    Cut,
 }
 
 #[derive(Debug)]
@@ -190,6 +196,24 @@ impl FakeRegistry {
     /// The next `n` requests of this kind meet `fault`.
     pub fn fail_next(&self, kind: Kind, n: usize, fault: Fault) {
         self.shared.faults.lock().extend(std::iter::repeat_n((kind, fault), n));
+    }
+
+    /// One request of this kind meets `fault`, after `n` others that do not.
+    pub fn fail_after(&self, kind: Kind, n: usize, fault: Fault) {
+        let mut faults = self.shared.faults.lock();
+        faults.extend(std::iter::repeat_n((kind, Fault::None), n));
+        faults.push((kind, fault));
+    }
+
+    /// Everything is gone, as with an empty volume.
+    pub fn wipe(&self) {
+        self.shared.content.lock().repositories.clear();
+    }
+
+    /// A tag leads nowhere any more; its manifest stays.
+    pub fn drop_tag(&self, repository: &str, tag: &str) -> bool {
+        let mut content = self.shared.content.lock();
+        content.repositories.get_mut(repository).is_some_and(|r| r.tags.remove(tag).is_some())
     }
 
     /// Takes back every fault that has not happened.

@@ -104,10 +104,19 @@ async fn handle(State(shared): State<Arc<Shared>>, request: Request) -> Response
     let Ok(body) = to_bytes(body, MAX_BODY).await else {
         return refuse(StatusCode::PAYLOAD_TOO_LARGE, "SIZE_INVALID", "body too large");
     };
-    let switches = shared.switches.lock().clone();
+    let mut switches = shared.switches.lock().clone();
+    if let Some(Fault::Short(n)) = fault {
+        switches.page_size = Some(n);
+    }
     let response = answer(&shared, &switches, &parts, &target, body);
     match fault {
         Some(Fault::Corrupt) => corrupt(response).await,
+        Some(Fault::Short(_)) => {
+            let mut response = response;
+            response.headers_mut().remove(header::LINK);
+            response
+        }
+        Some(Fault::Cut) => cut(response).await,
         Some(Fault::DoneBut(code)) => {
             let status = StatusCode::from_u16(code).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
             refuse(status, "UNKNOWN", "done, and told to fail")
@@ -129,6 +138,13 @@ async fn corrupt(response: Response) -> Response {
         *byte ^= 1;
     }
     Response::from_parts(parts, Body::from(bytes))
+}
+
+async fn cut(response: Response) -> Response {
+    let (mut parts, body) = response.into_parts();
+    let bytes = to_bytes(body, MAX_BODY).await.unwrap_or_default();
+    parts.headers.remove(header::CONTENT_LENGTH);
+    Response::from_parts(parts, Body::from(bytes.slice(..bytes.len() / 2)))
 }
 
 fn answer(shared: &Shared, switches: &Switches, parts: &Parts, target: &Target, body: Bytes) -> Response {
