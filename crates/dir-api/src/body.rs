@@ -5,6 +5,7 @@ use crate::conn::Shared;
 use crate::frames::{Scan, TooLong};
 use crate::guard::Guard;
 use crate::layers::Call;
+use crate::outflow::{Held, Outflow};
 use crate::status;
 use bytes::Bytes;
 use futures::FutureExt;
@@ -36,6 +37,11 @@ impl RequestBody {
     pub(crate) fn new(inner: hyper::body::Incoming, conn: Arc<Shared>, call: &Call) -> Self {
         let counts = call.trail.counts().cloned();
         Self { inner, scan: Scan::default(), refused: None, conn, method: call.number(), counts }
+    }
+
+    /// Where the answers go.
+    pub(crate) fn outflow(&self) -> Arc<Outflow> {
+        self.conn.outflow.clone()
     }
 }
 
@@ -99,6 +105,7 @@ pub(crate) struct ResponseBody {
 struct Open {
     call: Call,
     guard: Guard,
+    outflow: Arc<Outflow>,
 }
 
 impl ResponseBody {
@@ -114,12 +121,13 @@ impl ResponseBody {
             call.finish(code, &mut parts.headers);
             return Response::from_parts(parts, Self::none());
         }
-        let open = Some(Open { call, guard });
+        let outflow = call.conn().outflow.clone();
+        let open = Some(Open { call, guard, outflow });
         Response::from_parts(parts, Self { inner, scan: Scan::default(), open })
     }
 
     /// Ends the call with these trailers and lets go of the handler.
-    fn end(&mut self, mut trailers: HeaderMap) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+    fn end(&mut self, mut trailers: HeaderMap) -> Poll<Option<Result<Frame<Held>, Infallible>>> {
         self.inner = Body::empty();
         let Some(open) = self.open.take() else { return Poll::Ready(None) };
         let code = status::code_of(&trailers).unwrap_or(tonic::Code::Unknown);
@@ -127,22 +135,27 @@ impl ResponseBody {
         Poll::Ready(Some(Ok(Frame::trailers(trailers))))
     }
 
-    fn end_with(&mut self, status: &Status) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+    fn end_with(&mut self, status: &Status) -> Poll<Option<Result<Frame<Held>, Infallible>>> {
         self.end(status::trailers(status))
     }
 }
 
 impl HttpBody for ResponseBody {
-    type Data = Bytes;
+    type Data = Held;
     type Error = Infallible;
 
     fn poll_frame(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+    ) -> Poll<Option<Result<Frame<Held>, Infallible>>> {
         let this = &mut *self;
         let Some(open) = this.open.as_mut() else { return Poll::Ready(None) };
         if let Some(status) = open.guard.over() {
+            return this.end_with(&status);
+        }
+        // A peer that does not take what there is gets no more of it.
+        if open.outflow.poll_room(cx).is_pending() {
+            let status = ready!(open.guard.poll_unpin(cx));
             return this.end_with(&status);
         }
         let inner = &mut this.inner;
@@ -152,15 +165,14 @@ impl HttpBody for ResponseBody {
             Poll::Ready(Some(Ok(frame))) => match frame.into_trailers() {
                 Ok(trailers) => this.end(trailers),
                 Err(frame) => {
-                    if let Some(data) = frame.data_ref() {
-                        // Our own messages have no limit here.
-                        let messages = this.scan.feed(data, usize::MAX).unwrap_or_default();
-                        open.call.method().metrics.sent.inc_by(messages);
-                        if let Some(counts) = open.call.trail.counts() {
-                            counts.sent(data.len(), messages);
-                        }
+                    let data = frame.into_data().unwrap_or_default();
+                    // Our own messages have no limit here.
+                    let messages = this.scan.feed(&data, usize::MAX).unwrap_or_default();
+                    open.call.method().metrics.sent.inc_by(messages);
+                    if let Some(counts) = open.call.trail.counts() {
+                        counts.sent(data.len(), messages);
                     }
-                    Poll::Ready(Some(Ok(frame)))
+                    Poll::Ready(Some(Ok(Frame::data(open.outflow.hold(data)))))
                 }
             },
             Poll::Ready(Some(Err(status))) => this.end_with(&status),

@@ -3,6 +3,7 @@
 use crate::app::{App, Inner};
 use crate::authz::Held;
 use crate::life::Use;
+use crate::outflow::Outflow;
 use arc_swap::ArcSwapOption;
 use dir_core::Peer;
 use parking_lot::Mutex;
@@ -47,6 +48,8 @@ pub(crate) struct Shared {
     why: AtomicU8,
     /// Fires when the process stops: streams that never end by themselves end here, and do not hold it up.
     pub(crate) stopping: CancellationToken,
+    /// Answers on their way to the peer.
+    pub(crate) outflow: Arc<Outflow>,
     /// What the policy says of the peer.
     pub(crate) grants: ArcSwapOption<Held>,
     /// What it says of the caller that the peer spoke for last.
@@ -56,7 +59,7 @@ pub(crate) struct Shared {
 }
 
 impl Shared {
-    pub(crate) fn new(app: App, peer: Arc<Peer>, stopping: CancellationToken) -> Self {
+    pub(crate) fn new(app: App, peer: Arc<Peer>, stopping: CancellationToken, outflow: Arc<Outflow>) -> Self {
         Self {
             app,
             peer,
@@ -66,6 +69,7 @@ impl Shared {
             quiet_since: AtomicU64::new(0),
             why: AtomicU8::new(0),
             stopping,
+            outflow,
             grants: ArcSwapOption::empty(),
             delegated: ArcSwapOption::empty(),
             wake: Mutex::default(),

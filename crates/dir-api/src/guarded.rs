@@ -1,6 +1,7 @@
 //! The bytes of a connection on their way to HTTP/2, under the eyes of [`crate::flood`].
 
 use crate::flood::{Budget, Frames, Guard};
+use crate::outflow::Outflow;
 use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::sync::Arc;
@@ -16,13 +17,20 @@ pub(crate) struct Guarded<IO> {
     sent: Frames,
     guard: Guard,
     flooded: Arc<AtomicBool>,
+    outflow: Arc<Outflow>,
 }
 
 impl<IO> Guarded<IO> {
     /// `flooded` tells afterwards whether the peer was cut off for its frames.
-    pub(crate) fn new(io: IO, budget: Budget, flooded: Arc<AtomicBool>) -> Self {
+    pub(crate) fn new(io: IO, budget: Budget, flooded: Arc<AtomicBool>, outflow: Arc<Outflow>) -> Self {
         let (received, sent) = (Frames::of_client(), Frames::of_server());
-        Self { io, received, sent, guard: Guard::new(budget), flooded }
+        Self { io, received, sent, guard: Guard::new(budget), flooded, outflow }
+    }
+
+    /// Tells whether the socket takes bytes.
+    fn tried<T>(&self, tried: Poll<T>) -> Poll<T> {
+        self.outflow.set_blocked(tried.is_pending());
+        tried
     }
 
     fn note_sent<'a>(&mut self, bytes: impl Iterator<Item = &'a [u8]>, mut written: usize) {
@@ -56,7 +64,8 @@ impl<IO: AsyncRead + Unpin> AsyncRead for Guarded<IO> {
 
 impl<IO: AsyncWrite + Unpin> AsyncWrite for Guarded<IO> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        let written = ready!(Pin::new(&mut self.io).poll_write(cx, buf))?;
+        let tried = Pin::new(&mut self.io).poll_write(cx, buf);
+        let written = ready!(self.tried(tried))?;
         self.note_sent(std::iter::once(buf), written);
         Poll::Ready(Ok(written))
     }
@@ -66,7 +75,8 @@ impl<IO: AsyncWrite + Unpin> AsyncWrite for Guarded<IO> {
         cx: &mut Context<'_>,
         bufs: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        let written = ready!(Pin::new(&mut self.io).poll_write_vectored(cx, bufs))?;
+        let tried = Pin::new(&mut self.io).poll_write_vectored(cx, bufs);
+        let written = ready!(self.tried(tried))?;
         self.note_sent(bufs.iter().map(|part| &**part), written);
         Poll::Ready(Ok(written))
     }
@@ -76,7 +86,8 @@ impl<IO: AsyncWrite + Unpin> AsyncWrite for Guarded<IO> {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.io).poll_flush(cx)
+        let tried = Pin::new(&mut self.io).poll_flush(cx);
+        self.tried(tried)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {

@@ -20,6 +20,7 @@ mod layers;
 mod life;
 mod methods;
 mod metrics;
+mod outflow;
 mod rate;
 mod retry;
 mod routes;

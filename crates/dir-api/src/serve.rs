@@ -7,6 +7,7 @@ use crate::flood::Budget;
 use crate::guarded::Guarded;
 use crate::layers;
 use crate::life::{Life, Step, Validity};
+use crate::outflow::{Outflow, Stall};
 use dir_core::{Clock, Peer, Principal};
 use futures::{Stream, StreamExt};
 use hyper::server::conn::http2;
@@ -55,6 +56,10 @@ pub struct ServeConfig {
     pub max_frame_size: u32,
     /// Bytes of answers held for one stream that does not take them.
     pub max_send_buffer: usize,
+    /// Bytes of answers held for one connection; producing waits beyond.
+    pub max_buffered: usize,
+    /// A peer that takes nothing of what waits for it is cut off after this.
+    pub stalled_timeout: Duration,
     /// A ping is sent this often.
     pub keepalive_interval: Option<Duration>,
     /// A ping that is not answered within this closes the connection.
@@ -88,6 +93,8 @@ impl Default for ServeConfig {
             connection_window: 4 << 20,
             max_frame_size: 64 * 1024,
             max_send_buffer: 256 * 1024,
+            max_buffered: 4 << 20,
+            stalled_timeout: Duration::from_secs(30),
             keepalive_interval: Some(Duration::from_secs(240)),
             keepalive_timeout: Duration::from_secs(60),
             ping_interval: Duration::from_secs(60),
@@ -190,7 +197,9 @@ async fn drive<IO>(
     let Conn { io, peer, mut revoked } = conn;
     let validity = validity(&peer, app.0.clock.as_ref());
     let draw = draw(&app.0.instance, peer.conn_id);
-    let shared = Arc::new(Shared::new(app.clone(), peer, drain.clone()));
+    let outflow = Outflow::new(cfg.max_buffered);
+    let shared = Arc::new(Shared::new(app.clone(), peer, drain.clone(), outflow));
+    let mut stall = Stall::new(cfg.stalled_timeout, shared.opened());
     let mut life = Life::new(shared.opened(), &cfg, validity, draw);
     let metrics = &app.0.metrics;
     let mut gauge = &metrics.open;
@@ -204,20 +213,16 @@ async fn drive<IO>(
         })
     };
     let flooded = Arc::new(AtomicBool::new(false));
-    let io = Guarded::new(io, cfg.budget(), flooded.clone());
+    let io = Guarded::new(io, cfg.budget(), flooded.clone(), shared.outflow.clone());
     let mut http = pin!(builder.serve_connection(TokioIo::new(io), service));
-    let mut timer = pin!(tokio::time::sleep_until(wake(&life, &shared)));
+    let mut timer = pin!(tokio::time::sleep_until(wake(&life, &stall, &shared)));
     let (mut told, mut distrusted) = (false, false);
-    let replaced =
-        || app.0.authorization.as_ref().map_or_else(CancellationToken::new, Authorization::replaced);
-    let mut policy = replaced();
+    let mut policy = replaced(&app);
     loop {
         let step = tokio::select! {
             biased;
             outcome = http.as_mut() => {
-                if let Err(error) = outcome {
-                    tracing::debug!(conn_id = shared.peer.conn_id, error = &error as &dyn std::error::Error, "connection ended");
-                }
+                say_ended(outcome, &shared);
                 break;
             }
             () = kill.cancelled() => Step::Cut,
@@ -232,11 +237,11 @@ async fn drive<IO>(
             }
             () = policy.cancelled() => {
                 // First listen to the next one: a policy that comes meanwhile is not missed.
-                policy = replaced();
+                policy = replaced(&app);
                 shared.policy_changed();
                 Step::Wait
             }
-            () = timer.as_mut() => life.tick(Instant::now(), shared.usage()),
+            () = timer.as_mut() => tick(&mut life, &mut stall, &shared),
         };
         match step {
             Step::Wait => {}
@@ -253,7 +258,7 @@ async fn drive<IO>(
             }
             Step::Cut => break,
         }
-        timer.as_mut().reset(wake(&life, &shared));
+        timer.as_mut().reset(wake(&life, &stall, &shared));
     }
     say_flooded(&flooded, &shared);
     gauge.dec();
@@ -268,10 +273,35 @@ fn say_flooded(flooded: &AtomicBool, shared: &Shared) {
     }
 }
 
-/// When to look at a connection again; without any limit, an instant that does not come.
-fn wake(life: &Life, shared: &Shared) -> Instant {
+/// What the time says of a connection.
+fn tick(life: &mut Life, stall: &mut Stall, shared: &Shared) -> Step {
     let now = Instant::now();
-    life.wake(now, shared.usage()).unwrap_or_else(|| now + Duration::from_secs(365 * 24 * 3600))
+    if stall.tick(now, &shared.outflow) { say_stalled(shared) } else { life.tick(now, shared.usage()) }
+}
+
+/// Counts and logs a peer that was cut off because it takes nothing.
+fn say_stalled(shared: &Shared) -> Step {
+    let peer = &shared.peer;
+    shared.app().metrics.drained("stalled");
+    tracing::warn!(conn_id = peer.conn_id, peer = %peer.addr, "the peer takes nothing of what waits for it");
+    Step::Cut
+}
+
+fn say_ended(outcome: hyper::Result<()>, shared: &Shared) {
+    if let Err(error) = outcome {
+        let (conn_id, error) = (shared.peer.conn_id, &error as &dyn std::error::Error);
+        tracing::debug!(conn_id, error, "connection ended");
+    }
+}
+
+/// Fires when the policy is replaced.
+fn replaced(app: &App) -> CancellationToken {
+    app.0.authorization.as_ref().map_or_else(CancellationToken::new, Authorization::replaced)
+}
+
+/// When to look at a connection again.
+fn wake(life: &Life, stall: &Stall, shared: &Shared) -> Instant {
+    life.wake(Instant::now(), shared.usage()).map_or(stall.wake(), |at| at.min(stall.wake()))
 }
 
 /// A number below 1 that differs between connections and processes.

@@ -3,6 +3,7 @@
 //! Everything runs on loopback in a temporary directory and is killed when its handle is dropped. Waiting is
 //! always for a predicate, within [`PATIENCE`].
 
+pub mod attacker;
 pub mod nginx;
 pub mod proc;
 pub mod server;

@@ -15,7 +15,9 @@ use dir_proto::wire::{self, WireError};
 use futures::future::Either;
 use futures::stream::{self, Stream, StreamExt};
 use http::{HeaderValue, Request, Response};
+use std::future::Future;
 use std::task::Poll;
+use tokio::sync::OwnedSemaphorePermit;
 use tokio_util::task::AbortOnDropHandle;
 use tonic::Status;
 use tonic::body::Body;
@@ -102,24 +104,31 @@ async fn check(engine: Engine, id: HeaderValue, raw: Result<Bytes, Status>) -> R
 
 pub(crate) async fn pull(app: &Inner, id: HeaderValue, request: Request<RequestBody>) -> Response<Body> {
     let (engine, most) = (app.engine.clone(), app.config.stream_in_flight.max(1));
-    let limit = app.config.max_send_msg_size;
+    let (limit, outflow) = (app.config.max_send_msg_size, request.body().outflow());
     rpc::bidi(request, move |incoming| {
         incoming
             .map(move |raw| match named(Op::Pull, raw, &id) {
-                Err(refused) => Either::Left(std::future::ready(Err(refused))),
+                Err(refused) => Either::Left(std::future::ready((Err(refused), None))),
                 Ok(cid) => match engine.pull_cached(&cid) {
-                    Some(hit) => Either::Left(std::future::ready(Ok(hit))),
-                    None => Either::Right(fetch(engine.clone(), id.clone(), cid)),
+                    Some(hit) => Either::Left(std::future::ready((Ok(hit), None))),
+                    None => Either::Right(fetch(engine.clone(), id.clone(), cid, outflow.read())),
                 },
             })
             .buffered(most)
-            .map(move |message| sendable("record", message, limit))
+            .map(move |(message, _read)| sendable("record", message, limit))
     })
     .await
 }
 
-async fn fetch(engine: Engine, id: HeaderValue, cid: Cid) -> Result<Bytes, Status> {
-    engine.pull(&cid, record_message).await.map_err(|e| status::engine(&e, &id))
+/// Reads a record within what the connection may have read at once; that ends when the record is sent on its way.
+async fn fetch(
+    engine: Engine,
+    id: HeaderValue,
+    cid: Cid,
+    read: impl Future<Output = Option<OwnedSemaphorePermit>>,
+) -> (Result<Bytes, Status>, Option<OwnedSemaphorePermit>) {
+    let read = read.await;
+    (engine.pull(&cid, record_message).await.map_err(|e| status::engine(&e, &id)), read)
 }
 
 pub(crate) async fn lookup(app: &Inner, id: HeaderValue, request: Request<RequestBody>) -> Response<Body> {

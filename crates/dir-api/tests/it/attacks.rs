@@ -1,12 +1,13 @@
 //! Attacks on HTTP/2 against the serving loop: the attacker's connection is closed, others are served.
 
 use crate::frames::{PING, Peer, SETTINGS};
-use crate::node::{Node, Setup, push, record, until};
+use crate::node::{Node, Setup, json, message, push, record, until};
 use dir_api::ServeConfig;
 use std::time::Duration;
 
 const HEADERS: u8 = 1;
 const RST_STREAM: u8 = 3;
+const WINDOW_UPDATE: u8 = 8;
 const CONTINUATION: u8 = 9;
 
 fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
@@ -31,21 +32,21 @@ fn floods(node: &Node) -> Option<f64> {
 }
 
 #[tokio::test]
-async fn h_a_ping_flood_closes_the_connection() {
+async fn abuse_ping_flood() {
     let node = Node::start().await;
     attack(&node, &frame(PING, 0, 0, &[7; 8]).repeat(1000)).await;
     until(|| floods(&node) == Some(1.0)).await;
 }
 
 #[tokio::test]
-async fn h_a_settings_flood_closes_the_connection() {
+async fn abuse_control_frame_flood() {
     let node = Node::start().await;
     attack(&node, &frame(SETTINGS, 0, 0, &[]).repeat(2000)).await;
     until(|| floods(&node) == Some(1.0)).await;
 }
 
 #[tokio::test]
-async fn h_pings_within_the_strikes_are_answered() {
+async fn abuse_no_pings_within_the_strikes_are_answered() {
     let node = Node::start().await;
     let mut peer = Peer::connect(node.addr).await;
     peer.send(&frame(PING, 0, 0, &[7; 8]).repeat(3)).await;
@@ -56,7 +57,7 @@ async fn h_pings_within_the_strikes_are_answered() {
 }
 
 #[tokio::test]
-async fn h_ten_thousand_rapid_resets_close_the_connection() {
+async fn abuse_rapid_reset_10k() {
     let node = Node::start().await;
     let mut bytes = Vec::new();
     for n in 0..10_000_u32 {
@@ -67,7 +68,7 @@ async fn h_ten_thousand_rapid_resets_close_the_connection() {
 }
 
 #[tokio::test]
-async fn h_a_continuation_flood_closes_the_connection() {
+async fn abuse_continuation_flood() {
     let node = Node::start().await;
     // A literal header with a long value again and again, and never the end of the headers.
     let header = [&[0x00, 1, b'x', 0x7f, 0x81, 0x01][..], &[b'y'; 256]].concat();
@@ -77,7 +78,7 @@ async fn h_a_continuation_flood_closes_the_connection() {
 }
 
 #[tokio::test]
-async fn h_a_preface_that_never_comes_closes_the_connection() {
+async fn abuse_no_preface() {
     let serve =
         ServeConfig { first_request_timeout: Some(Duration::from_millis(50)), ..ServeConfig::default() };
     let node = Node::with(Setup { serve, ..Setup::default() }).await;
@@ -86,4 +87,129 @@ async fn h_a_preface_that_never_comes_closes_the_connection() {
     slow.closed().await;
     let mut silent = Peer::silent(node.addr).await;
     silent.closed().await;
+}
+
+#[tokio::test]
+async fn abuse_locally_provoked_resets() {
+    let node = Node::start().await;
+    let mut bytes = Vec::new();
+    for n in 0..3_000_u32 {
+        // A window that grows by nothing is a fault of the stream: the server has to reset it.
+        bytes.extend(frame(HEADERS, 0x4, 2 * n + 1, &REQUEST));
+        bytes.extend(frame(WINDOW_UPDATE, 0, 2 * n + 1, &[0; 4]));
+    }
+    attack(&node, &bytes).await;
+}
+
+#[tokio::test]
+async fn abuse_64_kib_headers() {
+    let node = Node::start().await;
+    let header = [&[0x00, 1, b'x', 0x7f, 0x81, 0x01][..], &[b'y'; 256]].concat();
+    let block = [&REQUEST[..], &header.repeat(256)].concat();
+    assert!(block.len() > 64 << 10);
+    let mut bytes = Vec::new();
+    for n in 0..8_u32 {
+        let mut parts = block.chunks(16 << 10).peekable();
+        let mut kind = HEADERS;
+        while let Some(part) = parts.next() {
+            let flags = if parts.peek().is_none() { 0x4 } else { 0 };
+            bytes.extend(frame(kind, flags, 2 * n + 1, part));
+            kind = CONTINUATION;
+        }
+    }
+    attack(&node, &bytes).await;
+    assert_eq!(node.sample(&["started_total", "grpc_method=\"Push\""]), Some(2.0), "the honest calls alone");
+}
+
+/// Headers of a gRPC call on this path.
+fn grpc_headers(path: &str) -> Vec<u8> {
+    let literal =
+        |name: &[u8], value: &str| [name, &[u8::try_from(value.len()).unwrap()], value.as_bytes()].concat();
+    [&[0x83, 0x86][..], &literal(&[0x04], path), &literal(&[0x0f, 0x10], "application/grpc")].concat()
+}
+
+/// Opens `count` calls of Pull for one record. The server may send `window` bytes on each.
+fn pulls(cid: &str, count: u32, window: u32) -> Vec<u8> {
+    let reference = [&[0x0a, u8::try_from(cid.len()).unwrap()], cid.as_bytes()].concat();
+    let message = [&[0, 0, 0, 0, u8::try_from(reference.len()).unwrap()][..], &reference].concat();
+    let headers = grpc_headers("/agntcy.dir.store.v1.StoreService/Pull");
+    let mut bytes = frame(SETTINGS, 0, 0, &[&[0, 4][..], &window.to_be_bytes()].concat());
+    for n in 0..count {
+        bytes.extend(frame(HEADERS, 0x4, 2 * n + 1, &headers));
+        bytes.extend(frame(0, 0x1, 2 * n + 1, &message));
+    }
+    bytes
+}
+
+/// A node that gives up soon, and the CID of a record of a mebibyte in it.
+async fn impatient() -> (Node, String) {
+    let serve = ServeConfig { stalled_timeout: Duration::from_millis(400), ..ServeConfig::default() };
+    let node = Node::with(Setup { serve, ..Setup::default() }).await;
+    let mut value = json("acme.example/large");
+    value["padding"] = "x".repeat(1 << 20).into();
+    let cid = push(&node, vec![message(&value)]).await.remove(0);
+    (node, cid)
+}
+
+fn stalls(node: &Node) -> Option<f64> {
+    node.sample(&["drained_total", "reason=\"stalled\""])
+}
+
+#[tokio::test]
+async fn abuse_slow_reader_that_shuts_the_window() {
+    for window in [0, 1] {
+        let (node, cid) = impatient().await;
+        attack(&node, &pulls(&cid, 20, window)).await;
+        until(|| stalls(&node) == Some(1.0)).await;
+    }
+}
+
+#[tokio::test]
+async fn abuse_slow_reader_that_does_not_read_its_socket() {
+    let (node, cid) = impatient().await;
+    let mut attacker = Peer::connect(node.addr).await;
+    let wide = frame(WINDOW_UPDATE, 0, 0, &(1_u32 << 30).to_be_bytes());
+    attacker.send(&[wide, pulls(&cid, 100, 1 << 30)].concat()).await;
+    until(|| stalls(&node) == Some(1.0)).await;
+    assert_eq!(push(&node, vec![record("acme.example/honest")]).await.len(), 1);
+}
+
+#[tokio::test]
+async fn abuse_per_stream_trickle() {
+    let (node, cid) = impatient().await;
+    let mut attacker = Peer::connect(node.addr).await;
+    attacker.send(&pulls(&cid, 4, 1)).await;
+    // A byte more on each stream, again and again.
+    until(|| {
+        let grow = (0..4_u32).flat_map(|n| frame(WINDOW_UPDATE, 0, 2 * n + 1, &1_u32.to_be_bytes()));
+        futures::executor::block_on(attacker.send(&grow.collect::<Vec<_>>()));
+        stalls(&node) == Some(1.0)
+    })
+    .await;
+    attacker.closed().await;
+    assert_eq!(push(&node, vec![record("acme.example/honest")]).await.len(), 1);
+}
+
+#[tokio::test]
+async fn abuse_no_reader_is_cut_off_while_nothing_waits() {
+    let (node, cid) = impatient().await;
+    // A call that has nothing to say for several timeouts, on a connection that is otherwise quiet.
+    let mut client = dir_proto::agntcy::dir::events::v1::event_service_client::EventServiceClient::new(
+        node.channel().await,
+    );
+    let mut events = client
+        .listen(dir_proto::agntcy::dir::events::v1::ListenRequest::default())
+        .await
+        .unwrap()
+        .into_inner();
+    // Attackers come and go meanwhile; each takes a timeout to be cut off.
+    for count in 1..=4 {
+        let mut attacker = Peer::connect(node.addr).await;
+        attacker.send(&pulls(&cid, 1, 0)).await;
+        attacker.closed().await;
+        until(|| stalls(&node) == Some(f64::from(count))).await;
+    }
+    push(&node, vec![record("acme.example/news")]).await;
+    crate::node::soon(events.message()).await.unwrap().unwrap();
+    assert_eq!(stalls(&node), Some(4.0));
 }

@@ -243,7 +243,7 @@ async fn with_svids(left: Duration) -> Node {
 
 #[tokio::test]
 async fn a_connection_ends_with_the_svid_of_its_peer() {
-    let node = with_svids(Duration::from_millis(400)).await;
+    let node = with_svids(Duration::from_secs(4)).await;
     let mut open = Open::pull(&node).await;
     let status = open.ended().await;
     assert_eq!((status.code(), status.message()), (Code::Unauthenticated, "identity expired"));

@@ -2,6 +2,7 @@
 
 #![allow(clippy::expect_used, clippy::unwrap_used, clippy::panic)] // a test may fail loudly
 
+mod abuse;
 mod interop;
 mod layers;
 mod passthrough;

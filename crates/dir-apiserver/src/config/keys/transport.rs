@@ -61,8 +61,8 @@ section! {
         time: Duration = "5m",
         /// A ping without an answer closes the connection after this.
         timeout: Duration = "1m",
-        /// Clients that ping more often than this are closed with `too_many_pings`.
-        min_time: Duration = "1m" [Inert],
+        /// Clients that ping more often than this are closed; 0 lets every ping pass.
+        min_time: Duration = "1m",
         /// Clients may ping without an open stream.
         permit_without_stream: bool = "true" [Inert],
     }
@@ -77,10 +77,10 @@ section! {
         proxy_header_timeout: Duration = "5s",
         /// Bound for the first request after the handshake.
         first_request_timeout: Duration = "10s",
-        /// A peer that takes nothing of what waits for it is closed after this.
-        stalled_timeout: Duration = "30s" [Inert],
-        /// Bytes held for one connection; producing waits beyond.
-        buffered_bytes_per_connection: usize = "4194304" [Inert],
+        /// A peer that takes next to nothing (under 1 KiB) of what waits for it is closed after this.
+        stalled_timeout: Duration = "30s",
+        /// Bytes of answers held for one connection; producing waits beyond.
+        buffered_bytes_per_connection: usize = "4194304",
         /// Connections at once.
         connections: ConnectionCaps,
     }
