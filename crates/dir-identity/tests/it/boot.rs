@@ -1,55 +1,12 @@
 //! The wait for the first SVID: how long, what it says, what it accepts.
 
+use crate::logs;
 use crate::support::*;
 use dir_identity::devapi::{Answer, DevConfig, DevWorkloadApi};
 use dir_identity::{Identity, IdentityError, StartupWait, WaitReason, WorkloadConfig};
 use prometheus::Registry;
-use std::cell::RefCell;
-use std::io::Write;
-use std::sync::{Arc, Once};
+use std::sync::Arc;
 use std::time::Duration;
-use tracing_subscriber::fmt::MakeWriter;
-
-thread_local! {
-    static LOGGED: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
-}
-
-/// What was logged on this thread. The runtimes of these tests have one thread each, and the subscriber is one for
-/// all of them: subscribers that come and go lose events of other threads.
-#[derive(Clone, Copy)]
-struct Log;
-
-fn capture_log() {
-    static ONCE: Once = Once::new();
-    ONCE.call_once(|| tracing_subscriber::fmt().with_writer(Log).with_ansi(false).init());
-    LOGGED.with(|l| l.borrow_mut().clear());
-}
-
-fn log_bytes() -> Vec<u8> {
-    LOGGED.with(|l| l.borrow().clone())
-}
-
-fn logged(with: &str) -> Vec<String> {
-    let text = String::from_utf8(log_bytes()).unwrap();
-    text.lines().filter(|l| l.contains(with)).map(str::to_owned).collect()
-}
-
-impl Write for Log {
-    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-        LOGGED.with(|l| l.borrow_mut().extend_from_slice(bytes));
-        Ok(bytes.len())
-    }
-    fn flush(&mut self) -> std::io::Result<()> {
-        Ok(())
-    }
-}
-
-impl MakeWriter<'_> for Log {
-    type Writer = Log;
-    fn make_writer(&self) -> Log {
-        Log
-    }
-}
 
 fn one_domain(dir: &tempfile::TempDir) -> DevConfig {
     dev_config(
@@ -80,27 +37,27 @@ async fn an_agent_that_comes_late_is_waited_for() {
 
 #[tokio::test]
 async fn one_success_line_for_each_svid_and_a_warning_for_the_missing_host() {
-    capture_log();
+    logs::keep();
     let dir = tempfile::tempdir().unwrap();
     let clock = clock();
     let api = DevWorkloadApi::start(one_domain(&dir), clock.clone()).await.unwrap();
     let identity = obtain(workload(api.socket_uri()), clock).await.unwrap();
-    let success = || logged("Successfully obtained valid X509-SVID with SPIFFE ID");
+    let success = || logs::lines("Successfully obtained valid X509-SVID with SPIFFE ID");
     assert_eq!(success().len(), 1);
     assert!(success()[0].contains(&format!("spiffe_id={SERVER_ID} attempt=1")), "{:?}", success());
-    let warned = logged("lacks a public hostname");
+    let warned = logs::lines("lacks a public hostname");
     assert!(warned.len() == 1 && warned[0].contains(HOST), "{warned:?}");
     api.rotate();
     until("the second SVID", || identity.snapshot().generation() == 2).await;
     assert_eq!(success().len(), 2);
     let key = &api.material().svids[0].key;
-    let text = log_bytes();
+    let text = logs::bytes();
     assert!(!text.windows(16).any(|w| w == &key[key.len() - 16..]), "no key in any log");
 }
 
 #[tokio::test(start_paused = true)]
 async fn the_wait_is_reported_every_ten_seconds_and_ends() {
-    capture_log();
+    logs::keep();
     let dir = tempfile::tempdir().unwrap();
     let socket = format!("{}/none.sock", dir.path().display());
     let config = WorkloadConfig { socket: socket.clone(), ..WorkloadConfig::default() };
@@ -114,11 +71,11 @@ async fn the_wait_is_reported_every_ten_seconds_and_ends() {
         text.starts_with("failed to get valid X509-SVID for server (SPIRE entry may not be synced yet): "),
         "{text}"
     );
-    let warned = logged("Failed to get X509-SVID");
+    let warned = logs::lines("Failed to get X509-SVID");
     assert!((5..=6).contains(&warned.len()), "{warned:?}");
     assert!(warned.iter().all(|l| l.contains("WARN") && l.contains("socket absent") && l.contains(&socket)));
     assert!(warned[1].contains("elapsed_s=20"), "{warned:?}");
-    assert_eq!(logged("Failed to get valid X509-SVID for server after retries").len(), 1);
+    assert_eq!(logs::lines("Failed to get valid X509-SVID for server after retries").len(), 1);
 }
 
 /// What the wait says about an agent that answers this.

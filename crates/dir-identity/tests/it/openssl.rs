@@ -25,7 +25,7 @@ async fn openssl(args: &[&str], input: &[u8]) -> String {
 }
 
 #[tokio::test]
-async fn the_svid_is_shown_before_the_client_proves_itself() {
+async fn h8_the_svid_is_shown_before_the_client_proves_itself() {
     let world = World::start().await;
     let server = world.server(AcceptorConfig::default()).await;
     let address = server.addr.to_string();
@@ -39,7 +39,7 @@ async fn the_svid_is_shown_before_the_client_proves_itself() {
 }
 
 #[tokio::test]
-async fn a_good_client_gets_no_ticket() {
+async fn h30_a_good_client_gets_no_ticket() {
     let world = World::start().await;
     let server = world.server(AcceptorConfig::default()).await;
     let material = world.client_api.material();
@@ -100,7 +100,7 @@ async fn certificates_have_the_shape_of_spire() {
 }
 
 #[tokio::test]
-async fn old_protocols_are_refused() {
+async fn h28_old_protocols() {
     let world = World::start().await;
     let server = world.server(AcceptorConfig::default()).await;
     let address = server.addr.to_string();

@@ -102,6 +102,7 @@ pub(crate) struct World {
 
 impl World {
     pub(crate) async fn start() -> Self {
+        crate::logs::keep();
         let dir = tempfile::tempdir().unwrap();
         let clock = clock();
         let server = vec![
@@ -268,7 +269,19 @@ impl Crooked {
 
     /// Dials and says a word: with TLS 1.3 a refusal is only noticed then.
     pub(crate) async fn try_ping(&self, addr: SocketAddr) -> std::io::Result<TlsStream<TcpStream>> {
-        let tcp = TcpStream::connect(addr).await?;
+        self.try_ping_from(addr).await.1
+    }
+
+    /// The same, and the address it came from.
+    pub(crate) async fn try_ping_from(
+        &self,
+        addr: SocketAddr,
+    ) -> (SocketAddr, std::io::Result<TlsStream<TcpStream>>) {
+        let tcp = TcpStream::connect(addr).await.unwrap();
+        (tcp.local_addr().unwrap(), self.try_ping_on(tcp).await)
+    }
+
+    async fn try_ping_on(&self, tcp: TcpStream) -> std::io::Result<TlsStream<TcpStream>> {
         let name = ServerName::try_from(HOST).unwrap();
         let mut io = TlsConnector::from(Arc::new(self.config())).connect(name, tcp).await?;
         ping(&mut io).await?;
