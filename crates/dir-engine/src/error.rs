@@ -31,6 +31,14 @@ pub enum Op {
     Values,
     /// Summaries of records were listed.
     Summaries,
+    /// Index and store were compared.
+    Reconcile,
+    /// The store was inspected.
+    Audit,
+    /// The store was repaired.
+    Repair,
+    /// The store's layout was converted.
+    Reshard,
 }
 
 impl Op {
@@ -47,6 +55,21 @@ impl Op {
             Op::Resolve => "failed to search records",
             Op::Values => "failed to list filter values",
             Op::Summaries => "failed to list record summaries",
+            Op::Reconcile => "failed to compare index and store",
+            Op::Audit => "failed to audit the store",
+            Op::Repair => "failed to repair the store",
+            Op::Reshard => "failed to convert the store",
+        }
+    }
+
+    /// Its name as a job.
+    pub(crate) const fn job(self) -> &'static str {
+        match self {
+            Op::Reconcile => "reconcile",
+            Op::Audit => "store audit",
+            Op::Repair => "store repair",
+            Op::Reshard => "store reshard",
+            _ => "call",
         }
     }
 }
@@ -81,6 +104,10 @@ pub enum EngineError {
     Encode(Op, String, Box<dyn Error + Send + Sync>),
     /// A task of ours ended without an answer.
     Fault(Op),
+    /// Not now, or not here; the text says why and what to do.
+    Refused(Op, String),
+    /// Whoever asked has gone, or the node stops: what was done stays done.
+    Stopped(Op),
 }
 
 impl EngineError {
@@ -155,6 +182,8 @@ impl fmt::Display for EngineError {
                 write!(f, "{}: failed to unmarshal record for CID {cid}", op.prefix())
             }
             EngineError::Fault(op) => write!(f, "{}: internal error", op.prefix()),
+            EngineError::Refused(op, why) => write!(f, "{}: {why}", op.prefix()),
+            EngineError::Stopped(op) => write!(f, "{}: stopped; run it again to go on", op.prefix()),
         }
     }
 }
@@ -186,6 +215,8 @@ impl Classified for EngineError {
             EngineError::Store(_, _, e) => e.class(),
             EngineError::Index(_, e) => e.class(),
             EngineError::Encode(..) | EngineError::Fault(_) => Class::Internal,
+            EngineError::Refused(..) => Class::FailedPrecondition,
+            EngineError::Stopped(_) => Class::Cancelled,
         }
     }
 }

@@ -8,6 +8,7 @@ mod delete;
 mod error;
 mod events;
 mod ingest;
+mod jobs;
 mod journal;
 mod listing;
 mod names;
@@ -21,6 +22,10 @@ mod watch;
 pub use error::{EngineError, Op};
 pub use events::{EventFilter, EventLogging, Events, Listener, Notice, Told};
 pub use ingest::Prepared;
+pub use jobs::{
+    AuditOptions, AuditReport, Drift, JobNews, JobProgress, Listening, ReconcileOptions, ReconcileStatus,
+    ReshardReport,
+};
 pub use journal::{FileJournal, Journaled, MemoryJournal, RebuildJournal};
 pub use listing::{Emptiness, LISTED, SUMMARIES_DEFAULT, SUMMARIES_MAX, Summaries};
 pub use names::Named;
@@ -119,6 +124,7 @@ struct Inner {
     tail: Arc<watch::Tail>,
     stats: Stats,
     rebuild: rebuild::Progress,
+    jobs: jobs::Jobs,
     commits: TaskTracker,
     repairs: tokio::sync::Semaphore,
 }
@@ -135,6 +141,7 @@ impl Engine {
             tail: Arc::new(watch::Tail::new(config.watch_buffer)),
             stats,
             rebuild: rebuild::Progress::new(incomplete),
+            jobs: jobs::Jobs::default(),
             commits: TaskTracker::new(),
             repairs: tokio::sync::Semaphore::new(config.repair_queue),
             deps,

@@ -4,7 +4,7 @@ use crate::{Engine, EngineError, Journaled, Op, RebuildJournal};
 use dir_core::index::{Change, IndexError};
 use dir_core::json::Doc;
 use dir_core::store::{Known, StoreError, Stored, WalkMark, Walked};
-use dir_core::{Cid, Class, Classified, Timestamp};
+use dir_core::{Cid, Class, Classified, EventKind, Timestamp};
 use futures::stream::{FuturesUnordered, Stream, StreamExt};
 use parking_lot::Mutex;
 use std::sync::Arc;
@@ -110,8 +110,8 @@ impl Progress {
 }
 
 /// One record of the store, ready for the index; the guard keeps a delete of it away until it is committed.
-struct Found<'a> {
-    change: Change,
+pub(crate) struct Found<'a> {
+    pub(crate) change: Change,
     _turn: MutexGuard<'a, ()>,
 }
 
@@ -219,7 +219,7 @@ impl Engine {
                     }
                 }
                 item = walk.next(), if !full => match item {
-                    Some(Ok(Walked::Record(stored))) => reads.push(self.find(stored)),
+                    Some(Ok(Walked::Record(stored))) => reads.push(self.find(stored, None)),
                     Some(Ok(Walked::Other { .. })) => {}
                     Some(Ok(Walked::Mark(mark))) => {
                         if let Some(error) = self.finish(&mut reads).await? {
@@ -299,7 +299,11 @@ impl Engine {
 
     /// What the index needs to know of a record in the store; `None` when it knows it, or when the record cannot
     /// be taken.
-    async fn find(&self, stored: Stored) -> Result<Option<Found<'_>>, EngineError> {
+    pub(crate) async fn find(
+        &self,
+        stored: Stored,
+        event: Option<EventKind>,
+    ) -> Result<Option<Found<'_>>, EngineError> {
         let cid = stored.cid;
         let turn = self.0.stripes.lock(&cid).await;
         if self.0.deps.index.contains(&cid) {
@@ -320,7 +324,7 @@ impl Engine {
         match facts {
             Ok(facts) => {
                 let at = stored.created.unwrap_or_else(|| self.0.deps.clock.now());
-                let change = Change::Put { cid, facts: Arc::new(facts), at, event: None };
+                let change = Change::Put { cid, facts: Arc::new(facts), at, event };
                 Ok(Some(Found { change, _turn: turn }))
             }
             Err(why) => Ok(self.skip(&cid, &why)),

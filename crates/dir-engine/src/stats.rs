@@ -35,6 +35,14 @@ pub struct Stats {
     pub search_skipped: Counter,
     /// Index changes that failed after the store took the record, and were queued.
     pub repairs: Counter,
+    /// Comparisons of index and store that were completed.
+    pub reconcile_runs: Counter,
+    /// Comparisons that were not.
+    pub reconcile_failed: Counter,
+    /// Records that comparisons took into the index.
+    pub reconcile_added: Counter,
+    /// Rows that comparisons took out of the index.
+    pub reconcile_removed: Counter,
     /// Records that a rebuild could not take.
     pub rebuild_skipped: Counter,
     /// Events that passed a slow listener by, whether or not it wanted them.

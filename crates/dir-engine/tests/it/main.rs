@@ -7,4 +7,5 @@ mod events;
 mod ingest;
 mod reads;
 mod rebuild;
+mod reconcile;
 mod world;

@@ -14,6 +14,7 @@ use parking_lot::Mutex;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
@@ -149,6 +150,7 @@ struct Shared {
     content: Mutex<Content>,
     counts: Mutex<BTreeMap<Kind, usize>>,
     faults: Mutex<Vec<(Kind, Fault)>>,
+    stopped: AtomicBool,
 }
 
 /// A running registry; it stops when this is dropped.
@@ -174,6 +176,7 @@ impl FakeRegistry {
             content: Mutex::default(),
             counts: Mutex::default(),
             faults: Mutex::default(),
+            stopped: AtomicBool::default(),
         });
         let app = serve::router(Arc::clone(&shared));
         let task = tokio::spawn(async move {
@@ -203,6 +206,15 @@ impl FakeRegistry {
         let mut faults = self.shared.faults.lock();
         faults.extend(std::iter::repeat_n((kind, Fault::None), n));
         faults.push((kind, fault));
+    }
+
+    /// Stops listening: connections are refused from now on. One that is open answers 503 once more and is closed.
+    pub async fn stop(&self) {
+        self.shared.stopped.store(true, Ordering::SeqCst);
+        self.task.abort();
+        while !self.task.is_finished() {
+            tokio::task::yield_now().await;
+        }
     }
 
     /// Everything is gone, as with an empty volume.

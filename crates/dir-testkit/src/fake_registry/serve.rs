@@ -87,6 +87,11 @@ fn refuse(status: StatusCode, code: &str, message: &str) -> Response {
 }
 
 async fn handle(State(shared): State<Arc<Shared>>, request: Request) -> Response {
+    if shared.stopped.load(std::sync::atomic::Ordering::SeqCst) {
+        let mut response = refuse(StatusCode::SERVICE_UNAVAILABLE, "UNAVAILABLE", "stopped");
+        response.headers_mut().insert(header::CONNECTION, header::HeaderValue::from_static("close"));
+        return response;
+    }
     let (parts, body) = request.into_parts();
     let target = target(parts.uri.path());
     let kind = kind(&parts.method, &target);

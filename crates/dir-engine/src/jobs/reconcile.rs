@@ -1,0 +1,406 @@
+//! The comparison of index and store, both ways.
+//!
+//! What the store lists is compared with the rows of the index without reading any record. A name that the index
+//! does not know is looked at and taken in; a row that the store does not list is asked for by itself, and only the
+//! store's own word that there is no such record makes it go. An outage never looks like deletion: any error ends
+//! the comparison without a change, a store that has lost its mark is another store, a listing that leaves out what
+//! is there is no listing, and more removals than an operator has allowed wait for the operator.
+
+use crate::{Engine, EngineError, Notice, Op};
+use dir_core::event::EventKind;
+use dir_core::index::Change;
+use dir_core::store::StoreError;
+use dir_core::{Cid, Class, Classified, Timestamp};
+use futures::stream::{self, StreamExt, TryStreamExt};
+use std::collections::HashMap;
+use std::sync::Arc;
+use tokio_util::sync::CancellationToken;
+
+/// Rows asked of the index at a time.
+const PAGE: usize = 4096;
+/// Names that are no records and are remembered, so that they are not looked at each time.
+const REMEMBERED: usize = 1_000_000;
+/// Rows that the store has although it did not list them: so many make the listing worthless.
+const UNLISTED_MAX: u64 = 64;
+/// CIDs shown of each kind of drift.
+const SAMPLES: usize = 20;
+/// A name that cannot be taken in is tried again after this many milliseconds, then after twice as many, …
+const RETRY_FIRST: i64 = 60_000;
+/// … and at least this often.
+const RETRY_MAX: i64 = 24 * 3_600_000;
+
+/// What a comparison may do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ReconcileOptions {
+    /// Takes records in and rows out; otherwise it only counts.
+    pub repair: bool,
+    /// Rows that may go in one comparison, in hundredths of all rows. More wait for an operator.
+    pub max_removal_percent: u8,
+    /// Rows that may always go, however few there are.
+    pub max_removals: u64,
+}
+
+impl Default for ReconcileOptions {
+    fn default() -> Self {
+        Self { repair: true, max_removal_percent: 10, max_removals: 10 }
+    }
+}
+
+impl ReconcileOptions {
+    /// Rows of so many that one comparison may take out.
+    fn allowance(&self, rows: u64) -> u64 {
+        (rows.saturating_mul(u64::from(self.max_removal_percent)) / 100).max(self.max_removals)
+    }
+}
+
+/// What a comparison found and did.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Drift {
+    /// Rows of the index.
+    pub rows: u64,
+    /// Names in the store: records, and referrers that have tags.
+    pub names: u64,
+    /// Records in the store that the index lacks.
+    pub missing_in_index: u64,
+    /// Rows of the index without a record in the store.
+    pub missing_in_store: u64,
+    /// Records taken in.
+    pub added: u64,
+    /// Rows taken out.
+    pub removed: u64,
+    /// Records that cannot be taken in: unreadable, or not valid.
+    pub skipped: u64,
+    /// Nothing was taken out because it would have been too much.
+    pub held: bool,
+    /// Some of the records that the index lacks.
+    pub samples_missing_in_index: Vec<Cid>,
+    /// Some of the rows without a record.
+    pub samples_missing_in_store: Vec<Cid>,
+}
+
+/// The comparisons so far.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ReconcileStatus {
+    /// What the last complete one found.
+    pub last: Option<Drift>,
+    /// When it ended.
+    pub last_success: Option<Timestamp>,
+    /// Why the last one was not completed; empty when it was.
+    pub problem: String,
+}
+
+/// What is known of names that are not in the index.
+#[derive(Default)]
+pub(super) struct Memory {
+    /// Not records, and how often that was seen. A name that was deleted after it was listed is seen so once.
+    others: HashMap<Cid, u8>,
+    /// Records that could not be taken in: how often, and when to try again.
+    failing: HashMap<Cid, (u32, Timestamp)>,
+}
+
+/// Names in the store, small: half a digest tells them apart.
+struct Names(Vec<u128>);
+
+impl Names {
+    fn key(cid: &Cid) -> u128 {
+        let mut half = [0; 16];
+        half.copy_from_slice(&cid.digest()[..16]);
+        u128::from_be_bytes(half)
+    }
+
+    fn contains(&self, cid: &Cid) -> bool {
+        self.0.binary_search(&Self::key(cid)).is_ok()
+    }
+}
+
+/// What became of a name.
+enum Taken {
+    Added,
+    Known,
+    NoRecord,
+    Skipped,
+}
+
+impl Engine {
+    /// The comparisons so far.
+    pub fn reconcile_status(&self) -> ReconcileStatus {
+        self.0.jobs.status.lock().clone()
+    }
+
+    /// Compares index and store. `cancel` ends it between two steps; what was set right stays so.
+    pub async fn reconcile(
+        &self,
+        options: ReconcileOptions,
+        cancel: &CancellationToken,
+    ) -> Result<Drift, EngineError> {
+        let compared = async {
+            let _turn = self.turn(Op::Reconcile)?;
+            self.compare(options).await
+        };
+        let outcome =
+            cancel.run_until_cancelled(compared).await.unwrap_or(Err(EngineError::Stopped(Op::Reconcile)));
+        self.note(&outcome);
+        outcome
+    }
+
+    fn note(&self, outcome: &Result<Drift, EngineError>) {
+        let stats = &self.0.stats;
+        let mut now = self.0.jobs.status.lock();
+        match outcome {
+            Ok(drift) => {
+                stats.reconcile_runs.inc();
+                stats.reconcile_added.add(drift.added);
+                stats.reconcile_removed.add(drift.removed);
+                let (rows, names) = (drift.rows, drift.names);
+                let (index_lacks, store_lacks) = (drift.missing_in_index, drift.missing_in_store);
+                let (added, removed, skipped) = (drift.added, drift.removed, drift.skipped);
+                if drift.held {
+                    tracing::error!(
+                        rows,
+                        store_lacks,
+                        "so many records are gone from the store that their rows were left in the index: look at the \
+                         store; `dir-admin store repair --allow-mass-removal` takes them out"
+                    );
+                }
+                tracing::info!(
+                    rows,
+                    names,
+                    index_lacks,
+                    store_lacks,
+                    added,
+                    removed,
+                    skipped,
+                    "index and store compared"
+                );
+                *now = ReconcileStatus {
+                    last: Some(drift.clone()),
+                    last_success: Some(self.0.deps.clock.now()),
+                    problem: if drift.held {
+                        format!(
+                            "{store_lacks} of {rows} rows have no record in the store: too many to take out unasked"
+                        )
+                    } else {
+                        String::new()
+                    },
+                };
+            }
+            Err(EngineError::Stopped(_)) => {}
+            Err(error) => {
+                stats.reconcile_failed.inc();
+                tracing::warn!(%error, detail = error.detail(), "index and store were not compared; nothing was changed");
+                now.problem = error.to_string();
+            }
+        }
+    }
+
+    /// The comparison itself. The caller holds the turn.
+    pub(super) async fn compare(&self, options: ReconcileOptions) -> Result<Drift, EngineError> {
+        if !self.0.rebuild.complete() {
+            return Err(EngineError::Refused(Op::Reconcile, "the index is being rebuilt".to_owned()));
+        }
+        self.recognise().await?;
+        let begun = self.0.deps.clock.now();
+        let (names, unknown) = self.names().await?;
+        let mut drift = Drift { names: names.0.len() as u64, ..Drift::default() };
+        let (rows, unlisted) = self.unlisted(&names, begun).await?;
+        drift.rows = rows;
+        drop(names);
+        let allowance = options.allowance(rows);
+        let gone = self.confirm(unlisted, allowance).await?;
+        // Had the store been exchanged or emptied in the middle, it would not know itself now.
+        self.recognise().await?;
+        drift.missing_in_store = gone.len() as u64;
+        drift.samples_missing_in_store = gone.iter().take(SAMPLES).copied().collect();
+        drift.held = drift.missing_in_store > allowance;
+        if options.repair && !drift.held {
+            drift.removed = self.take_out(&gone).await?;
+        }
+        self.take_in(unknown, options.repair, &mut drift).await?;
+        Ok(drift)
+    }
+
+    /// Rows of the index whose records the store says it does not have.
+    pub(super) async fn gone(&self, options: ReconcileOptions) -> Result<Vec<Cid>, EngineError> {
+        self.recognise().await?;
+        let begun = self.0.deps.clock.now();
+        let (names, _) = self.names().await?;
+        let (rows, unlisted) = self.unlisted(&names, begun).await?;
+        self.confirm(unlisted, options.allowance(rows)).await
+    }
+
+    async fn recognise(&self) -> Result<(), EngineError> {
+        let known = self.maintenance(Op::Reconcile)?.recognised().await;
+        if known.map_err(|e| EngineError::Store(Op::Reconcile, String::new(), e))? {
+            return Ok(());
+        }
+        let why = "the store has lost its mark: it was emptied, or another one is in its place; the index is left as it \
+                   is. Bring the store back, or restart the server to accept this one";
+        Err(EngineError::Refused(Op::Reconcile, why.to_owned()))
+    }
+
+    /// Everything that the store lists, and what of it the index does not know and has not been looked at in vain.
+    async fn names(&self) -> Result<(Names, Vec<Cid>), EngineError> {
+        let now = self.0.deps.clock.now();
+        let (mut names, mut unknown) = (Vec::new(), Vec::new());
+        let mut listed = self.maintenance(Op::Reconcile)?.names();
+        while let Some(part) = listed.next().await {
+            let part = part.map_err(|e| EngineError::Store(Op::Reconcile, String::new(), e))?;
+            let memory = self.0.jobs.memory.lock();
+            for cid in part {
+                names.push(Names::key(&cid));
+                let is_other = memory.others.get(&cid).is_some_and(|seen| *seen >= 2);
+                let waits = memory.failing.get(&cid).is_some_and(|(_, next)| *next > now);
+                if !waits && !is_other && !self.0.deps.index.contains(&cid) {
+                    unknown.push(cid);
+                }
+            }
+        }
+        names.sort_unstable();
+        names.dedup();
+        unknown.sort_unstable();
+        unknown.dedup();
+        Ok((Names(names), unknown))
+    }
+
+    /// How many rows there are, and those that the store did not list. Rows that are younger than the listing count
+    /// as listed.
+    async fn unlisted(&self, names: &Names, begun: Timestamp) -> Result<(u64, Vec<Cid>), EngineError> {
+        let failed = |e| EngineError::Index(Op::Reconcile, e);
+        let (mut rows, mut unlisted, mut after) = (0, Vec::new(), None);
+        loop {
+            let page = self.0.deps.index.cids(after.as_ref(), PAGE).await.map_err(failed)?;
+            let Some(last) = page.last() else { return Ok((rows, unlisted)) };
+            after = Some(*last);
+            rows += page.len() as u64;
+            for cid in page.into_iter().filter(|cid| !names.contains(cid)) {
+                let row = self.0.deps.index.row(&cid).await.map_err(failed)?;
+                if row.is_some_and(|row| row.indexed_at < begun) {
+                    unlisted.push(cid);
+                }
+            }
+        }
+    }
+
+    /// Asks the store for each record that it did not list. Stops when more are gone than may be taken out.
+    async fn confirm(&self, unlisted: Vec<Cid>, allowance: u64) -> Result<Vec<Cid>, EngineError> {
+        let (mut gone, mut there) = (Vec::new(), 0);
+        let asked =
+            stream::iter(unlisted).map(|cid| async move { self.is_gone(&cid).await.map(|gone| (cid, gone)) });
+        let mut asked = std::pin::pin!(asked.buffered(self.0.config.rebuild_reads.max(1)));
+        while let Some((cid, is_gone)) = asked.try_next().await? {
+            if is_gone {
+                gone.push(cid);
+                if gone.len() as u64 > allowance {
+                    break;
+                }
+            } else if self.0.deps.index.contains(&cid) {
+                there += 1;
+                if there >= UNLISTED_MAX {
+                    let text = format!("the store's listing left out {there} records that are there");
+                    return Err(EngineError::Refused(Op::Reconcile, text));
+                }
+            }
+        }
+        Ok(gone)
+    }
+
+    /// Whether the store itself says that a record is not there.
+    async fn is_gone(&self, cid: &Cid) -> Result<bool, EngineError> {
+        let found = self.0.deps.store.resolve(cid).await;
+        let found = found.map_err(|e| EngineError::Store(Op::Reconcile, cid.to_string(), e))?;
+        Ok(found.is_none() && self.0.deps.index.contains(cid))
+    }
+
+    async fn take_out(&self, gone: &[Cid]) -> Result<u64, EngineError> {
+        let mut removed = 0;
+        for cid in gone {
+            let _turn = self.0.stripes.lock(cid).await;
+            // Once more, now that nobody else changes it.
+            if !self.is_gone(cid).await? {
+                continue;
+            }
+            self.0.cache.remove(cid);
+            let at = self.0.deps.clock.now();
+            let kind = EventKind::RecordDeleted;
+            let change = Change::Delete { cid: *cid, at, event: Some(kind) };
+            let applied = self.0.deps.index.apply(vec![change]).await;
+            let applied = applied.map_err(|e| EngineError::Index(Op::Reconcile, e))?;
+            self.0.tail.wake();
+            tracing::warn!(%cid, "record is gone from the store; its row was taken out of the index");
+            let seq = applied.first().and_then(|a| a.seq);
+            self.0.events.emit(Notice { seq, at, kind, cid: *cid, labels: Arc::default() });
+            removed += u64::from(applied.first().is_some_and(|a| a.changed));
+        }
+        Ok(removed)
+    }
+
+    async fn take_in(&self, unknown: Vec<Cid>, repair: bool, drift: &mut Drift) -> Result<(), EngineError> {
+        let looked = stream::iter(unknown)
+            .map(|cid| async move { self.take_name(cid, repair).await.map(|taken| (cid, taken)) });
+        let mut looked = std::pin::pin!(looked.buffered(self.0.config.rebuild_reads.max(1)));
+        while let Some((cid, taken)) = looked.try_next().await? {
+            let now = self.0.deps.clock.now();
+            let mut memory = self.0.jobs.memory.lock();
+            match taken {
+                Taken::Added => {
+                    memory.failing.remove(&cid);
+                    drift.added += u64::from(repair);
+                }
+                Taken::Known => continue,
+                Taken::NoRecord => {
+                    if memory.others.len() < REMEMBERED {
+                        let seen = memory.others.entry(cid).or_default();
+                        *seen = seen.saturating_add(1);
+                    }
+                    continue;
+                }
+                Taken::Skipped => {
+                    let (tries, next) = memory.failing.entry(cid).or_insert((0, now));
+                    *next = Timestamp(now.0 + (RETRY_FIRST << (*tries).min(20)).min(RETRY_MAX));
+                    *tries += 1;
+                    drift.skipped += 1;
+                }
+            }
+            drift.missing_in_index += 1;
+            if drift.samples_missing_in_index.len() < SAMPLES {
+                drift.samples_missing_in_index.push(cid);
+            }
+        }
+        Ok(())
+    }
+
+    /// Looks at a name that the index does not know, and takes it in when it is a record.
+    async fn take_name(&self, cid: Cid, repair: bool) -> Result<Taken, EngineError> {
+        let stored = match self.0.deps.store.resolve(&cid).await {
+            Ok(Some(stored)) => stored,
+            Ok(None) => return Ok(Taken::NoRecord),
+            Err(error @ StoreError::BadManifest(_)) => {
+                tracing::warn!(%cid, %error, "record left out of the index");
+                return Ok(Taken::Skipped);
+            }
+            Err(error) => return Err(EngineError::Store(Op::Reconcile, cid.to_string(), error)),
+        };
+        let at = stored.created;
+        if !repair {
+            return Ok(Taken::Added);
+        }
+        let found = match self.find(stored, Some(EventKind::RecordPushed)).await {
+            Ok(Some(found)) => found,
+            Ok(None) if self.0.deps.index.contains(&cid) => return Ok(Taken::Known),
+            Ok(None) => return Ok(Taken::Skipped),
+            Err(error) if error.class() == Class::Corrupt => return Ok(Taken::Skipped),
+            Err(error) => return Err(error),
+        };
+        let applied = self.0.deps.index.apply(vec![found.change.clone()]).await;
+        let applied = applied.map_err(|e| EngineError::Index(Op::Reconcile, e))?;
+        self.0.tail.wake();
+        let kind = EventKind::RecordPushed;
+        if let (Change::Put { facts, .. }, true) = (&found.change, self.0.events.wanted(kind)) {
+            let labels = self.0.deps.rules.labels(facts).into();
+            let at = at.unwrap_or_else(|| self.0.deps.clock.now());
+            let seq = applied.first().and_then(|a| a.seq);
+            self.0.events.emit(Notice { seq, at, kind, cid, labels });
+        }
+        Ok(Taken::Added)
+    }
+}

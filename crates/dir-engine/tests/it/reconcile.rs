@@ -1,0 +1,355 @@
+//! Index and store compared, over a registry that fails as registries do.
+
+use crate::world::{cid, doc};
+use dir_core::index::RecordIndex;
+use dir_core::maintenance::{Depth, Spread, StoreMaintenance, Trouble};
+use dir_core::store::{Known, Presence, RecordStore, Referrer};
+use dir_core::{Cid, Class, Classified, Event, EventKind, Record, RecordFacts, Timestamp};
+use dir_engine::{
+    AuditOptions, Deps, Drift, Engine, EngineConfig, EngineError, JobNews, Listening, MemoryJournal,
+    ReconcileOptions,
+};
+use dir_index::MemoryIndex;
+use dir_oasf::BuiltinRules;
+use dir_store::{Layout, OciConfig, OciStore};
+use dir_testkit::fake_registry::{FakeRegistry, Fault, Kind, Switches};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+
+struct Hands(AtomicI64);
+
+impl dir_core::Clock for Hands {
+    fn now(&self) -> Timestamp {
+        // Every look is a millisecond later, so that what came before is older.
+        Timestamp(self.0.fetch_add(1, Ordering::SeqCst))
+    }
+}
+
+struct Node {
+    registry: FakeRegistry,
+    store: Arc<OciStore>,
+    index: Arc<MemoryIndex>,
+    engine: Engine,
+}
+
+/// A node with so many records in one repository, and everything in order.
+async fn node(records: usize) -> Node {
+    let registry = FakeRegistry::start(Switches::zot()).await.unwrap();
+    let config = OciConfig {
+        address: registry.address(),
+        layout: Layout::Single,
+        parallel: 4,
+        ..OciConfig::default()
+    };
+    let store = Arc::new(OciStore::new(&config).unwrap());
+    let index = Arc::new(MemoryIndex::new());
+    let deps = Deps {
+        store: store.clone(),
+        index: index.clone(),
+        rules: Arc::new(BuiltinRules::default()),
+        clock: Arc::new(Hands(AtomicI64::new(1_767_225_600_000))),
+    };
+    let config = EngineConfig { exclusive_store: false, ..EngineConfig::default() };
+    let engine = Engine::new(deps, config).with_maintenance(store.clone());
+    engine.rebuild(&MemoryJournal::default(), &CancellationToken::new()).await.unwrap();
+    for n in 0..records {
+        engine.ingest(Some(doc(&format!("r{n}"))), 1000).await.unwrap();
+    }
+    Node { registry, store, index, engine }
+}
+
+impl Node {
+    async fn compare(&self) -> Result<Drift, EngineError> {
+        self.engine.reconcile(ReconcileOptions::default(), &CancellationToken::new()).await
+    }
+
+    /// A record that another process pushes.
+    async fn foreign(&self, name: &str) -> Cid {
+        let record = Record::from_doc(&doc(name)).unwrap();
+        let at = Timestamp::from_secs(1_700_000_000);
+        let facts = RecordFacts { schema_version: "0.8.0".into(), ..RecordFacts::default() };
+        self.store.put(&record, &facts, at, Presence::Unknown).await.unwrap();
+        record.cid()
+    }
+
+    async fn events(&self) -> Vec<Event> {
+        self.index.events(0, 10_000).await.unwrap()
+    }
+
+    fn drop_tags(&self, names: std::ops::Range<usize>) {
+        for n in names {
+            assert!(self.registry.drop_tag("dir", &cid(&format!("r{n}")).to_string()));
+        }
+    }
+}
+
+#[tokio::test]
+async fn what_others_pushed_and_deleted_is_found_told_and_set_right() {
+    let node = node(30).await;
+    assert_eq!(node.compare().await.unwrap(), Drift { rows: 30, names: 30, ..Drift::default() });
+    let new = node.foreign("from elsewhere").await;
+    node.store.delete(&cid("r3")).await.unwrap();
+    // Without repair it only counts.
+    let options = ReconcileOptions { repair: false, ..ReconcileOptions::default() };
+    let seen = node.engine.reconcile(options, &CancellationToken::new()).await.unwrap();
+    assert_eq!((seen.missing_in_index, seen.missing_in_store, seen.added, seen.removed), (1, 1, 0, 0));
+    assert!(node.index.contains(&cid("r3")) && !node.index.contains(&new));
+
+    let drift = node.compare().await.unwrap();
+    assert_eq!((drift.missing_in_index, drift.added, drift.samples_missing_in_index), (1, 1, vec![new]));
+    assert_eq!(
+        (drift.missing_in_store, drift.removed, drift.samples_missing_in_store),
+        (1, 1, vec![cid("r3")])
+    );
+    let row = node.index.row(&new).await.unwrap().unwrap();
+    assert_eq!(row.indexed_at, Timestamp::from_secs(1_700_000_000), "as the store has it");
+    assert!(!node.index.contains(&cid("r3")));
+    // Whoever watches hears of both.
+    let events = node.events().await;
+    let last: Vec<_> = events[events.len() - 2..].iter().map(|e| (e.kind, e.cid)).collect();
+    assert_eq!(last, [(EventKind::RecordDeleted, cid("r3")), (EventKind::RecordPushed, new)]);
+    let after = node.compare().await.unwrap();
+    assert_eq!((after.rows, after.missing_in_index, after.missing_in_store), (30, 0, 0));
+    let status = node.engine.reconcile_status();
+    assert_eq!((status.last, status.problem), (Some(after), String::new()));
+}
+
+#[tokio::test]
+async fn a_comparison_in_order_reads_no_record_and_remembers_referrers() {
+    let node = node(20).await;
+    // As the public implementation tags them.
+    let bytes = bytes::Bytes::from_static(b"{\"type\":\"agntcy.dir.sign.v1.PublicKey\"}");
+    let referrer = Referrer {
+        cid: Cid::of(&bytes),
+        bytes: bytes.clone(),
+        api_type: "agntcy.dir.sign.v1.PublicKey".into(),
+        created_at: String::new(),
+        annotations: std::collections::BTreeMap::new(),
+    };
+    let subject = node.store.resolve(&cid("r1")).await.unwrap().unwrap();
+    let subject = dir_core::oci::Subject { digest: subject.manifest_digest, size: 1 };
+    let manifest = dir_core::oci::referrer_manifest(&referrer, &subject, Timestamp::from_secs(1));
+    node.registry.plant("dir", manifest, &[bytes], Some(&referrer.cid.to_string()));
+    for _ in 0..2 {
+        let drift = node.compare().await.unwrap();
+        assert_eq!((drift.names, drift.missing_in_index, drift.skipped), (21, 0, 0));
+    }
+    node.registry.reset_counts();
+    node.compare().await.unwrap();
+    let counts = node.registry.counts();
+    assert_eq!(counts.get(&Kind::Tags), Some(&1));
+    assert_eq!(counts.get(&Kind::BlobGet), None);
+    // The stamp, before and after.
+    assert_eq!(counts.get(&Kind::ManifestGet), Some(&2));
+}
+
+/// Nothing was changed, and the comparison says why it was none.
+async fn unharmed(node: &Node, what: &str) -> EngineError {
+    let (rows, events) = (node.index.len(), node.events().await.len());
+    let error = node.compare().await.expect_err(what);
+    assert_eq!((node.index.len(), node.events().await.len()), (rows, events), "{what}");
+    assert!(!node.engine.reconcile_status().problem.is_empty(), "{what}");
+    error
+}
+
+#[tokio::test]
+async fn an_outage_never_looks_like_deletion() {
+    let node = node(200).await;
+    node.registry.set(|s| s.page_size = Some(50));
+    for status in [500, 502, 503, 429, 401, 403] {
+        node.registry.fail_next(Kind::Tags, 1, Fault::Status(status));
+        unharmed(&node, "the listing is refused").await;
+    }
+    for page in 0..4 {
+        node.registry.fail_after(Kind::Tags, page, Fault::Status(500));
+        unharmed(&node, "a page is refused").await;
+        node.registry.heal();
+        node.registry.fail_after(Kind::Tags, page, Fault::Cut);
+        unharmed(&node, "a page is cut off").await;
+        node.registry.heal();
+        node.registry.fail_after(Kind::Tags, page, Fault::Corrupt);
+        unharmed(&node, "a page is damaged").await;
+        node.registry.heal();
+    }
+    // Each record that was not listed is there when it is asked for.
+    node.registry.fail_next(Kind::Tags, 1, Fault::Short(20));
+    let error = unharmed(&node, "a listing that ends early and says nothing").await;
+    assert!(error.to_string().contains("left out 64 records"), "{error}");
+    node.registry.fail_next(Kind::Tags, 1, Fault::Short(0));
+    unharmed(&node, "an empty listing").await;
+    // A few unlisted records are no reason to give up, and none to remove them.
+    node.registry.set(|s| s.page_size = None);
+    node.registry.fail_next(Kind::Tags, 1, Fault::Short(180));
+    let drift = node.compare().await.unwrap();
+    assert_eq!((drift.missing_in_store, drift.removed), (0, 0));
+    // The listing is short, and then the registry goes away under the questions.
+    node.registry.fail_next(Kind::Tags, 1, Fault::Short(180));
+    node.registry.fail_after(Kind::ManifestGet, 5, Fault::Status(503));
+    unharmed(&node, "questions are refused").await;
+    node.registry.heal();
+    assert_eq!(node.compare().await.unwrap().removed, 0);
+    node.registry.stop().await;
+    // Connections that are kept end one by one.
+    for _ in 0..8 {
+        unharmed(&node, "the registry stops").await;
+    }
+    let error = unharmed(&node, "connection refused").await;
+    assert_eq!(error.class(), Class::Unavailable);
+}
+
+#[tokio::test]
+async fn an_empty_registry_in_the_place_of_ours_is_not_believed() {
+    let node = node(40).await;
+    node.registry.wipe();
+    let error = unharmed(&node, "an empty volume").await;
+    assert!(error.to_string().contains("lost its mark"), "{error}");
+    assert_eq!(error.class(), Class::FailedPrecondition);
+}
+
+#[tokio::test]
+async fn more_removals_than_allowed_wait_for_an_operator() {
+    let node = node(200).await;
+    // Ten per cent of 200 rows may go.
+    node.drop_tags(0..20);
+    let drift = node.compare().await.unwrap();
+    assert_eq!((drift.missing_in_store, drift.removed, drift.held), (20, 20, false));
+    node.drop_tags(20..39);
+    let drift = node.compare().await.unwrap();
+    assert_eq!((drift.missing_in_store, drift.removed, drift.held), (19, 0, true), "18 of 180 rows may go");
+    assert_eq!(node.index.len(), 180);
+    assert!(node.engine.reconcile_status().problem.contains("too many"));
+    let allowed = ReconcileOptions { max_removal_percent: 100, ..ReconcileOptions::default() };
+    let drift = node.engine.reconcile(allowed, &CancellationToken::new()).await.unwrap();
+    assert_eq!((drift.removed, node.index.len()), (19, 161));
+}
+
+#[tokio::test]
+async fn a_few_rows_may_always_go() {
+    let node = node(12).await;
+    node.drop_tags(0..10);
+    assert_eq!(node.compare().await.unwrap().removed, 10);
+}
+
+#[tokio::test]
+async fn pushes_and_deletes_during_comparisons_are_left_alone() {
+    let node = Arc::new(node(50).await);
+    let (other, over) = (node.clone(), CancellationToken::new());
+    let stop = over.clone();
+    let comparing = tokio::spawn(async move {
+        let mut runs = 0;
+        while !stop.is_cancelled() || runs < 3 {
+            let drift = other.compare().await.unwrap();
+            assert_eq!((drift.removed, drift.added), (0, 0), "{drift:?}");
+            runs += 1;
+        }
+    });
+    for n in 0..150 {
+        node.engine.ingest(Some(doc(&format!("new{n}"))), 1000).await.unwrap();
+        if n % 3 == 0 {
+            node.engine.delete(&cid(&format!("new{n}"))).await.unwrap();
+        }
+    }
+    over.cancel();
+    comparing.await.unwrap();
+    assert_eq!(node.index.len(), 150);
+}
+
+async fn audit(node: &Node, options: AuditOptions) -> (dir_engine::AuditReport, Vec<JobNews>) {
+    let (tell, mut hear) = mpsc::channel(10_000);
+    let report = node.engine.audit_store(options, &Listening::new(tell)).await.unwrap();
+    let mut news = Vec::new();
+    while let Ok(one) = hear.try_recv() {
+        news.push(one);
+    }
+    (report, news)
+}
+
+fn look() -> AuditOptions {
+    AuditOptions {
+        depth: Depth::Contents,
+        repair: false,
+        restore_lost_tags: false,
+        reconcile: ReconcileOptions::default(),
+        from: None,
+    }
+}
+
+#[tokio::test]
+async fn an_audit_reports_and_a_repair_sets_right() {
+    let node = node(30).await;
+    let (report, _) = audit(&node, look()).await;
+    assert!(report.is_clean(), "{report:?}");
+    assert_eq!((report.records, report.referrers), (30, 0));
+    let new = node.foreign("from elsewhere").await;
+    node.drop_tags(5..6);
+    let gone = Record::from_doc(&doc("gone")).unwrap().cid();
+    let bytes = bytes::Bytes::from_static(b"{\"type\":\"agntcy.dir.sign.v1.PublicKey\"}");
+    let referrer = Referrer {
+        cid: Cid::of(&bytes),
+        bytes: bytes.clone(),
+        api_type: "agntcy.dir.sign.v1.PublicKey".into(),
+        created_at: String::new(),
+        annotations: std::collections::BTreeMap::new(),
+    };
+    let subject = dir_core::oci::Subject { digest: gone.oci_digest(), size: 1 };
+    let manifest = dir_core::oci::referrer_manifest(&referrer, &subject, Timestamp::from_secs(1));
+    node.registry.plant("dir", manifest, &[bytes], Some(&referrer.cid.to_string()));
+
+    // Looking changes nothing, once and again; it goes on from its last mark after a failure.
+    for _ in 0..2 {
+        node.registry.fail_after(Kind::ManifestGet, 12, Fault::Status(503));
+        let (report, news) = audit(&node, look()).await;
+        assert_eq!(report.records, 30);
+        assert_eq!(report.found.get(&Trouble::Orphan), Some(&1));
+        let drift = report.drift.clone().unwrap();
+        assert_eq!((drift.missing_in_index, drift.missing_in_store), (1, 1));
+        assert!(!report.is_clean());
+        assert!(news.iter().any(|n| matches!(n, JobNews::Finding(f) if f.trouble == Trouble::Orphan)));
+        assert!(news.iter().any(|n| matches!(n, JobNews::Progress(p) if p.done >= 30 && p.mark.is_some())));
+    }
+    let (report, _) = audit(&node, AuditOptions { repair: true, restore_lost_tags: true, ..look() }).await;
+    assert!(report.is_clean(), "{report:?}");
+    assert_eq!(report.repaired.get(&Trouble::LostTag), Some(&1));
+    assert!(node.index.contains(&new) && node.index.contains(&cid("r5")));
+    node.store.get(&cid("r5"), Known::Unknown).await.unwrap();
+    let (report, _) = audit(&node, look()).await;
+    assert!(report.is_clean() && report.found.is_empty(), "{report:?}");
+}
+
+#[tokio::test]
+async fn a_layout_is_converted_with_progress_in_portions_and_one_job_at_a_time() {
+    let node = Arc::new(node(30).await);
+    let (tell, mut hear) = mpsc::channel(1);
+    let (other, listening) = (node.clone(), Listening::new(tell));
+    let job = tokio::spawn(async move {
+        other.engine.reshard_store(Spread::Sharded, false, Some(10), &listening).await
+    });
+    // The first line of progress is not heard yet: the job is at work.
+    let Some(JobNews::Progress(first)) = hear.recv().await else { panic!("progress first") };
+    assert_eq!((first.total, first.done), (Some(30), 0));
+    let busy = node.compare().await.unwrap_err();
+    assert!(busy.to_string().contains("another job is running: store reshard"), "{busy}");
+    while hear.recv().await.is_some() {}
+    let report = job.await.unwrap().unwrap();
+    assert_eq!((report.moved, report.done), (10, false));
+    assert!((1..=20).contains(&report.remaining), "{report:?}");
+    for n in 0..30 {
+        node.engine.pull(&cid(&format!("r{n}")), crate::world::message).await.unwrap();
+    }
+    // A listener that goes away stops it.
+    let (tell, hear) = mpsc::channel(1);
+    drop(hear);
+    let stopped = node.engine.reshard_store(Spread::Sharded, false, None, &Listening::new(tell)).await;
+    assert_eq!(stopped.unwrap_err().class(), Class::Cancelled);
+    // A registry that stumbles does not.
+    node.registry.fail_after(Kind::ManifestPut, 3, Fault::Status(500));
+    let (tell, _hear) = mpsc::channel(1000);
+    let report =
+        node.engine.reshard_store(Spread::Sharded, false, None, &Listening::new(tell)).await.unwrap();
+    assert!(report.done);
+    assert_eq!(node.store.arrangement().await.unwrap().now, Spread::Sharded);
+    let drift = node.compare().await.unwrap();
+    assert_eq!((drift.rows, drift.missing_in_index, drift.missing_in_store), (30, 0, 0));
+}
