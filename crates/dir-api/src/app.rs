@@ -6,6 +6,7 @@ use crate::methods::Methods;
 use crate::metrics::Metrics;
 use crate::rate::{Limiter, NoSuchMethod, RateConfig};
 use crate::services::reflection::{self, Reflection};
+use crate::token::{Gate, Tokens};
 use dir_core::identity::IdentityStatus;
 use dir_core::{Clock, SpiffeId};
 use dir_engine::Engine;
@@ -32,6 +33,8 @@ pub struct AppConfig {
     pub audit: Option<Audit>,
     /// Peers that may speak for others with `x-auth-principal` (`authn.trusted_gateways`).
     pub trusted_gateways: HashSet<SpiffeId>,
+    /// With it, callers are who their token says; `None`: who the handshake says.
+    pub tokens: Option<Tokens>,
     /// A watch that has nothing to tell says so this often.
     pub watch_bookmark_interval: Duration,
 }
@@ -46,6 +49,7 @@ impl Default for AppConfig {
             rates: None,
             audit: None,
             trusted_gateways: HashSet::new(),
+            tokens: None,
             watch_bookmark_interval: Duration::from_secs(30),
         }
     }
@@ -95,6 +99,7 @@ pub(crate) struct Inner {
     pub(crate) metrics: Metrics,
     pub(crate) methods: Methods,
     pub(crate) limiter: Option<Limiter>,
+    pub(crate) gate: Option<Gate>,
     pub(crate) reflection: Reflection,
     /// Makes request ids of this process differ from those of others.
     pub(crate) instance: String,
@@ -106,6 +111,7 @@ impl App {
         let metrics = Metrics::register(deps.registry, &deps.engine)?;
         let methods = Methods::new(&metrics);
         let limiter = config.rates.as_ref().map(|rates| Limiter::new(rates, deps.registry)).transpose()?;
+        let gate = config.tokens.clone().map(|tokens| Gate::new(tokens, deps.registry)).transpose()?;
         let (instance, ..) = uuid::Uuid::new_v4().as_fields();
         Ok(Self(Arc::new(Inner {
             engine: deps.engine,
@@ -117,6 +123,7 @@ impl App {
             metrics,
             methods,
             limiter,
+            gate,
             reflection: reflection::build()?,
             instance: format!("{instance:08x}"),
         })))

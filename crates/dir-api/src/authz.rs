@@ -6,8 +6,9 @@ use crate::layers::Call;
 use crate::methods;
 use crate::status;
 use arc_swap::{ArcSwap, ArcSwapOption};
+use dir_core::identity::RoleClaims;
 use dir_core::policy::{Cause, Decision, Effect, Grants, MethodId, Policy, RuleEffect};
-use dir_core::{Principal, Timestamp};
+use dir_core::{Principal, SpiffeId, Timestamp};
 use parking_lot::Mutex;
 use prometheus::{IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry};
 use std::collections::HashSet;
@@ -61,20 +62,36 @@ struct Active {
 pub(crate) struct Held {
     generation: u64,
     who: Principal,
+    claims: Option<RoleClaims>,
     grants: Option<Arc<Grants>>,
+}
+
+/// Who asks: the peer or whom its token names, what the token claims, and for whom it speaks.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Asking<'a> {
+    pub(crate) own: &'a Principal,
+    pub(crate) claims: Option<&'a RoleClaims>,
+    pub(crate) delegated: Option<&'a Principal>,
 }
 
 impl Held {
     /// What `place` holds, worked out anew when it is about an older policy or somebody else.
-    fn of(place: &ArcSwapOption<Held>, active: &Active, who: &Principal) -> Option<Arc<Grants>> {
+    fn of(
+        place: &ArcSwapOption<Held>,
+        active: &Active,
+        who: &Principal,
+        claims: Option<&RoleClaims>,
+    ) -> Option<Arc<Grants>> {
         if let Some(held) = place.load().as_deref()
             && held.generation == active.generation
             && held.who == *who
+            && held.claims.as_ref() == claims
         {
             return held.grants.clone();
         }
-        let grants = active.policy.grants(who, None);
-        let held = Held { generation: active.generation, who: who.clone(), grants: grants.clone() };
+        let grants = active.policy.grants(who, claims);
+        let (who, claims) = (who.clone(), claims.cloned());
+        let held = Held { generation: active.generation, who, claims, grants: grants.clone() };
         place.store(Some(Arc::new(held)));
         grants
     }
@@ -136,7 +153,7 @@ impl Authorization {
     /// Whether a call may begin; counted, and logged when it may not. With the places of its stream among those that
     /// rules limit.
     pub(crate) fn admit(&self, call: &Call, path: &str) -> Result<(Permit, Vec<Place>), Status> {
-        self.judge(call.conn(), call.delegated(), call.number(), path, call.at, |active, decision| {
+        self.judge(call.conn(), call.asking(), call.number(), path, call.at, |active, decision| {
             active.counter(decision).inc();
             let (effect, rule) = (decision.effect, decision.rule.map(|r| r.id.as_str()));
             let word = if effect.goes_on() { effect.as_str() } else { "deny" };
@@ -145,7 +162,7 @@ impl Authorization {
                 let id = call.peer().principal.spiffe_id();
                 tracing::warn!(
                     request_id = call.id.to_str().unwrap_or_default(),
-                    spiffe_id = id.map(dir_core::SpiffeId::as_str),
+                    spiffe_id = id.map(SpiffeId::as_str),
                     principal = call.delegated().map(Principal::as_str),
                     method = path,
                     decision = decision.effect.as_str(),
@@ -175,12 +192,12 @@ impl Authorization {
     pub(crate) fn ask_again(
         &self,
         conn: &Shared,
-        delegated: Option<&Principal>,
+        asking: Asking<'_>,
         method: usize,
         path: &str,
         now: Timestamp,
     ) -> Result<Permit, Status> {
-        self.judge(conn, delegated, method, path, now, |active, decision| {
+        self.judge(conn, asking, method, path, now, |active, decision| {
             if !decision.effect.goes_on() {
                 active.counter(decision).inc();
             }
@@ -192,7 +209,7 @@ impl Authorization {
     fn judge<T: Default>(
         &self,
         conn: &Shared,
-        delegated: Option<&Principal>,
+        asking: Asking<'_>,
         method: usize,
         path: &str,
         now: Timestamp,
@@ -207,11 +224,11 @@ impl Authorization {
             return Err(status::authorization_unavailable());
         };
         let method = active.methods.get(method).copied().flatten();
-        let own = Held::of(&conn.grants, active, &conn.peer.principal);
-        let decision = match delegated {
+        let own = Held::of(&conn.grants, active, asking.own, asking.claims);
+        let decision = match asking.delegated {
             None => active.policy.judge(own.as_deref(), method, now),
             Some(who) => {
-                let theirs = Held::of(&conn.delegated, active, who);
+                let theirs = Held::of(&conn.delegated, active, who, None);
                 active.policy.judge_delegated(theirs.as_deref(), own.as_deref(), method, now)
             }
         };

@@ -4,6 +4,7 @@ use crate::app::{App, Inner};
 use crate::authz::Held;
 use crate::life::Use;
 use crate::outflow::Outflow;
+use crate::token::Spoken;
 use arc_swap::ArcSwapOption;
 use dir_core::Peer;
 use parking_lot::Mutex;
@@ -54,6 +55,8 @@ pub(crate) struct Shared {
     pub(crate) grants: ArcSwapOption<Held>,
     /// What it says of the caller that the peer spoke for last.
     pub(crate) delegated: ArcSwapOption<Held>,
+    /// Whom its last token spoke for.
+    pub(crate) spoken: ArcSwapOption<Spoken>,
     /// Fires when every call of the connection has to look whether it may go on.
     wake: Mutex<CancellationToken>,
 }
@@ -72,6 +75,7 @@ impl Shared {
             outflow,
             grants: ArcSwapOption::empty(),
             delegated: ArcSwapOption::empty(),
+            spoken: ArcSwapOption::empty(),
             wake: Mutex::default(),
         }
     }
@@ -117,8 +121,8 @@ impl Shared {
         self.wake.lock().clone()
     }
 
-    /// The policy has changed: calls look whether they may go on.
-    pub(crate) fn policy_changed(&self) {
+    /// The policy, or the keys of tokens, have changed: calls look whether they may go on.
+    pub(crate) fn look_again(&self) {
         std::mem::take(&mut *self.wake.lock()).cancel();
     }
 

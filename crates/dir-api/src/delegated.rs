@@ -12,14 +12,14 @@ const HEADER: HeaderName = HeaderName::from_static("x-auth-principal");
 
 /// Takes the header away, and answers whom it names when the peer may say so. A trusted gateway that names nobody is
 /// refused: acting as itself instead would give its caller the grants of the gateway.
-pub(crate) fn take(conn: &Shared, headers: &mut HeaderMap) -> Result<Option<Principal>, Status> {
+pub(crate) fn take(conn: &Shared, peer: &Peer, headers: &mut HeaderMap) -> Result<Option<Principal>, Status> {
     if !headers.contains_key(HEADER) {
         return Ok(None);
     }
     let values: Vec<_> = headers.get_all(HEADER).iter().cloned().collect();
     headers.remove(HEADER);
     let app = conn.app();
-    let trusted = conn.peer.principal.spiffe_id().filter(|id| app.config.trusted_gateways.contains(id));
+    let trusted = peer.principal.spiffe_id().filter(|id| app.config.trusted_gateways.contains(id));
     let Some(gateway) = trusted else {
         app.metrics.stripped_delegations.inc();
         return Ok(None);

@@ -2,13 +2,16 @@
 
 use crate::access;
 use crate::audit::{self, Trail};
+use crate::authz::Asking;
 use crate::body::{RequestBody, ResponseBody};
 use crate::conn::Shared;
 use crate::grant_limits::Place;
 use crate::guard::Guard;
 use crate::methods::Method;
 use crate::status::{self, CODES};
+use crate::token::{self, Caller};
 use crate::{delegated, routes, timeout};
+use dir_core::identity::RoleClaims;
 use dir_core::{Peer, Principal, Timestamp};
 use futures::FutureExt;
 use http::header::{CONTENT_TYPE, USER_AGENT};
@@ -38,20 +41,25 @@ pub(crate) async fn serve(
     let (mut parts, body) = request.into_parts();
 
     // 1. Panic guard: `catch_unwind` around the handler below, and around each poll of its body.
-    // 2. Request id: the client's, when it is one, else ours. 3. Metrics and 4. access log: from here on the call
+    // 2. Principal: decided by the handshake, or by the token of this call. It comes first because the log names it.
+    let (at, method) = (conn.app().clock.now(), conn.app().methods.find(parts.uri.path()));
+    let (caller, unproved) = token::caller(&conn, method, &mut parts.headers, at);
+    // 3. Request id: the client's, when it is one, else ours. 4. Metrics and 5. access log: from here on the call
     //    is counted and logged, however it ends.
-    let mut call = Call::begin(conn.clone(), &parts.uri, &parts.headers);
+    let mut call = Call::begin(conn.clone(), (method, at), &caller, &parts.headers);
     let request_id = call.id.clone();
-
-    // 5. Principal: decided by the handshake, and by gateways that may speak for others; read by everything below
-    //    from the extensions.
-    let mut admitted = still_trusted(&conn, call.at);
-    match delegated::take(&conn, &mut parts.headers) {
+    let mut admitted = still_trusted(&conn, at);
+    if let Some(failure) = unproved {
+        call.note_unproved(&failure);
+        admitted = admitted.and(Err(failure.status));
+    }
+    //    Gateways may speak for others. What comes out is read by everything below from the extensions.
+    match delegated::take(&conn, &caller.peer, &mut parts.headers) {
         Ok(who) => call.delegated = who,
         Err(refused) => admitted = admitted.and(Err(refused)),
     }
-    parts.extensions.insert(delegated::peer(&conn.peer, call.delegated()));
-    let mut guard = Guard::new(conn.clone(), call.method, call.delegated.clone());
+    parts.extensions.insert(delegated::peer(&caller.peer, call.delegated()));
+    let mut guard = Guard::new(conn.clone(), caller, method, call.delegated.clone(), at);
 
     // Whatever is decided below leaves an audit line; a call for which there is no room is refused, if so configured.
     if let Some(Err(full)) = conn.app().config.audit.as_ref().map(audit::Audit::admit) {
@@ -122,6 +130,9 @@ fn still_trusted(conn: &Shared, now: Timestamp) -> Result<(), Status> {
 /// One call, from its first header to its last trailer. Dropped before its end: the client went away.
 pub(crate) struct Call {
     conn: Arc<Shared>,
+    peer: Arc<Peer>,
+    /// What the caller's token claims.
+    claims: Option<RoleClaims>,
     method: usize,
     /// For whom the peer speaks, if it is a trusted gateway and says so.
     delegated: Option<Principal>,
@@ -137,11 +148,18 @@ pub(crate) struct Call {
 }
 
 impl Call {
-    fn begin(conn: Arc<Shared>, uri: &http::Uri, headers: &HeaderMap) -> Self {
+    fn begin(
+        conn: Arc<Shared>,
+        (method, at): (usize, Timestamp),
+        caller: &Caller,
+        headers: &HeaderMap,
+    ) -> Self {
         let number = conn.begin();
         let app = conn.app();
         let call = Self {
-            method: app.methods.find(uri.path()),
+            method,
+            peer: caller.peer.clone(),
+            claims: caller.proof.as_ref().and_then(|p| p.identity.claims.clone()),
             delegated: None,
             id: request_id(headers).unwrap_or_else(|| {
                 let made = format!("{}-{:x}-{number:x}", app.instance, conn.peer.conn_id);
@@ -149,7 +167,7 @@ impl Call {
                     .unwrap_or_else(|_| HeaderValue::from_static("unknown"))
             }),
             begun: Instant::now(),
-            at: app.clock.now(),
+            at,
             trail: Trail::new(app.config.audit.is_some()),
             places: Vec::new(),
             user_agent: headers.get(USER_AGENT).cloned(),
@@ -176,12 +194,18 @@ impl Call {
     }
 
     pub(crate) fn peer(&self) -> &Peer {
-        &self.conn.peer
+        &self.peer
     }
 
     /// For whom the peer speaks.
     pub(crate) fn delegated(&self) -> Option<&Principal> {
         self.delegated.as_ref()
+    }
+
+    /// Who asks to be let in.
+    pub(crate) fn asking(&self) -> Asking<'_> {
+        let (claims, delegated) = (self.claims.as_ref(), self.delegated());
+        Asking { own: &self.peer.principal, claims, delegated }
     }
 
     /// Who calls, or for whom it is called.
@@ -195,7 +219,19 @@ impl Call {
     }
 
     pub(crate) fn peer_arc(&self) -> Arc<Peer> {
-        self.conn.peer.clone()
+        self.peer.clone()
+    }
+
+    /// Nobody is authenticated: why stays here.
+    fn note_unproved(&self, failure: &token::Failure) {
+        tracing::warn!(
+            request_id = self.id.to_str().unwrap_or_default(),
+            peer = %self.peer.addr,
+            method = self.method().path.as_str(),
+            reason = failure.reason,
+            detail = failure.detail.as_str(),
+            "not authenticated"
+        );
     }
 
     /// The call is over; `last` are the headers or trailers that say so.

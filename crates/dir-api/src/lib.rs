@@ -28,6 +28,7 @@ mod serve;
 mod services;
 mod status;
 mod timeout;
+mod token;
 
 pub use app::{App, AppConfig, AppDeps, AppError};
 pub use audit::{Audit, AuditConfig, AuditError, OpenAudit, RefusedHandshake, WhenFull};
@@ -35,3 +36,4 @@ pub use authz::Authorization;
 pub use methods::method_catalogue;
 pub use rate::{NoSuchMethod, Rate, RateConfig};
 pub use serve::{Conn, ServeConfig, ServeEnd, plain_incoming, serve};
+pub use token::Tokens;

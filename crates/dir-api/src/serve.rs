@@ -20,6 +20,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -217,7 +218,7 @@ async fn drive<IO>(
     let mut http = pin!(builder.serve_connection(TokioIo::new(io), service));
     let mut timer = pin!(tokio::time::sleep_until(wake(&life, &stall, &shared)));
     let (mut told, mut distrusted) = (false, false);
-    let mut policy = replaced(&app);
+    let mut rules = Rules::of(&app);
     loop {
         let step = tokio::select! {
             biased;
@@ -235,10 +236,8 @@ async fn drive<IO>(
                 metrics.drained("revoked");
                 life.end(Instant::now(), Why::Untrusted)
             }
-            () = policy.cancelled() => {
-                // First listen to the next one: a policy that comes meanwhile is not missed.
-                policy = replaced(&app);
-                shared.policy_changed();
+            () = rules.changed() => {
+                shared.look_again();
                 Step::Wait
             }
             () = timer.as_mut() => tick(&mut life, &mut stall, &shared),
@@ -262,6 +261,41 @@ async fn drive<IO>(
     }
     say_flooded(&flooded, &shared);
     gauge.dec();
+}
+
+/// What open calls were judged by: the policy, and the keys of tokens.
+struct Rules {
+    authorization: Option<Authorization>,
+    policy: CancellationToken,
+    keys: Option<watch::Receiver<u64>>,
+}
+
+impl Rules {
+    fn of(app: &App) -> Self {
+        let authorization = app.0.authorization.clone();
+        let policy = authorization.as_ref().map(Authorization::replaced).unwrap_or_default();
+        Self { authorization, policy, keys: app.0.gate.as_ref().map(|gate| gate.tokens.changed.clone()) }
+    }
+
+    /// Resolves when there are others, after which it listens to the next ones: none that come meanwhile are missed.
+    async fn changed(&mut self) {
+        let keys = async {
+            match &mut self.keys {
+                Some(keys) => keys.changed().await.is_ok(),
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            () = self.policy.cancelled() => {
+                self.policy = self.authorization.as_ref().map(Authorization::replaced).unwrap_or_default();
+            }
+            open = keys => {
+                if !open {
+                    self.keys = None;
+                }
+            }
+        }
+    }
 }
 
 /// Counts and logs a peer that was cut off for its frames.
@@ -292,11 +326,6 @@ fn say_ended(outcome: hyper::Result<()>, shared: &Shared) {
         let (conn_id, error) = (shared.peer.conn_id, &error as &dyn std::error::Error);
         tracing::debug!(conn_id, error, "connection ended");
     }
-}
-
-/// Fires when the policy is replaced.
-fn replaced(app: &App) -> CancellationToken {
-    app.0.authorization.as_ref().map_or_else(CancellationToken::new, Authorization::replaced)
 }
 
 /// When to look at a connection again.

@@ -120,6 +120,21 @@ pub(crate) fn not_authenticated() -> Status {
     Status::unauthenticated("not authenticated")
 }
 
+/// A call without a token.
+pub(crate) fn token_missing() -> Status {
+    Status::unauthenticated("failed to extract token: missing authorization header")
+}
+
+/// A header that holds no bearer token.
+pub(crate) fn token_malformed() -> Status {
+    Status::unauthenticated("failed to extract token: invalid authorization header format")
+}
+
+/// A token that proves nothing. Which of its faults it was is nobody's business but ours.
+pub(crate) fn token_refused() -> Status {
+    Status::unauthenticated("invalid or expired token")
+}
+
 /// The policy does not allow the call.
 pub(crate) fn not_allowed(path: &str) -> Status {
     Status::permission_denied(format!("not allowed to access {path}"))

@@ -127,6 +127,8 @@ fn not_obtained(socket: &str, bound: Duration, error: &IdentityError) -> ClientE
             let cause = format!("none within {}: {reason}", crate::seconds(bound));
             ClientError::new(Kind::NoSvid, what, cause, "")
         }
-        IdentityError::Tls(e) => ClientError::new(Kind::Internal, what, e.clone(), ""),
+        IdentityError::NoJwtBundles { .. } | IdentityError::Tls(_) => {
+            ClientError::new(Kind::Internal, what, error.to_string(), "")
+        }
     }
 }

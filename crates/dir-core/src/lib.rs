@@ -21,6 +21,7 @@ pub mod record;
 pub mod rules;
 pub mod store;
 pub mod time;
+pub mod token;
 
 pub use crate::time::{Clock, Timestamp};
 pub use cid::{Cid, CidError, DigestError, digest_to_cid};
@@ -30,3 +31,4 @@ pub use facts::RecordFacts;
 pub use identity::{Peer, Principal, SpiffeId, TrustDomain};
 pub use policy::Policy;
 pub use record::Record;
+pub use token::{TokenIdentity, TokenRefusal, TokenVerifier};

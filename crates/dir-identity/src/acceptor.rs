@@ -3,6 +3,7 @@
 use crate::door::{Arrival, Door, Limits, Origin, READY_MAX, RefusedHook, cap_refusal, next_conn_id};
 use crate::identity::Identity;
 use crate::ip_rate::IpRate;
+use crate::leaf::Leaf;
 use crate::live::{self, Entry, Registry, Seat};
 use crate::proxy::{ProxyConfig, Unread};
 use crate::refuse::{Refusal, RefuseReason};
@@ -13,6 +14,7 @@ use dir_core::bucket::Rate;
 use dir_core::{Clock, Peer, Principal, TrustDomain};
 use futures::Stream;
 use parking_lot::Mutex;
+use prometheus::IntGauge;
 use std::collections::HashSet;
 use std::fmt;
 use std::future::Future;
@@ -40,6 +42,16 @@ pub enum MinVersion {
     Tls12,
 }
 
+/// Whether a client has to show a certificate.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum ClientCertificate {
+    /// Without a good one there is no connection.
+    #[default]
+    Required,
+    /// None is asked for: callers prove themselves later, and the peer of the connection is anonymous.
+    NotAsked,
+}
+
 /// Says whether a trust domain may connect at all.
 pub type DomainFilter = Arc<dyn Fn(&TrustDomain) -> bool + Send + Sync>;
 
@@ -52,6 +64,8 @@ pub struct AcceptorConfig {
     pub max_handshakes: usize,
     /// Oldest TLS version.
     pub min_version: MinVersion,
+    /// Whether clients have to show a certificate.
+    pub client_certificate: ClientCertificate,
     /// Connections in all; default 10,000.
     pub max_total: usize,
     /// Connections of one SPIFFE ID; default 1,024.
@@ -74,6 +88,7 @@ impl Default for AcceptorConfig {
             handshake_timeout: Duration::from_secs(10),
             max_handshakes: 512,
             min_version: MinVersion::Tls13,
+            client_certificate: ClientCertificate::Required,
             max_total: 10_000,
             max_per_identity: 1_024,
             max_per_ip: 256,
@@ -91,6 +106,7 @@ impl fmt::Debug for AcceptorConfig {
             .field("handshake_timeout", &self.handshake_timeout)
             .field("max_handshakes", &self.max_handshakes)
             .field("min_version", &self.min_version)
+            .field("client_certificate", &self.client_certificate)
             .field("max_total", &self.max_total)
             .field("max_per_identity", &self.max_per_identity)
             .field("max_per_ip", &self.max_per_ip)
@@ -100,7 +116,7 @@ impl fmt::Debug for AcceptorConfig {
     }
 }
 
-/// A connection whose peer has proved who it is.
+/// A connection whose peer has proved who it is, unless no certificate is asked for.
 pub struct Accepted {
     /// The encrypted stream; HTTP/2 was negotiated.
     pub io: TlsStream<Unread<TcpStream>>,
@@ -123,6 +139,26 @@ impl Future for Revoked {
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
         self.token.as_mut().poll(cx)
+    }
+}
+
+/// The same for a connection without an identity; never resolves.
+struct Anybody {
+    open: IntGauge,
+    _seat: Seat,
+}
+
+impl Future for Anybody {
+    type Output = ();
+
+    fn poll(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<()> {
+        Poll::Pending
+    }
+}
+
+impl Drop for Anybody {
+    fn drop(&mut self) {
+        self.open.dec();
     }
 }
 
@@ -178,9 +214,11 @@ impl Acceptor {
         if !snapshot.is_valid(self.clock.now()) {
             return Err(Refusal::new(RefuseReason::NoServerSvid, "our own X509-SVID is not valid"));
         }
-        let config = match self.config.min_version {
-            MinVersion::Tls13 => snapshot.server_config(),
-            MinVersion::Tls12 => snapshot.server_config_tls12(),
+        let config = match (self.config.client_certificate, self.config.min_version) {
+            (ClientCertificate::Required, MinVersion::Tls13) => snapshot.server_config(),
+            (ClientCertificate::Required, MinVersion::Tls12) => snapshot.server_config_tls12(),
+            (ClientCertificate::NotAsked, MinVersion::Tls13) => snapshot.open_config(),
+            (ClientCertificate::NotAsked, MinVersion::Tls12) => snapshot.open_config_tls12(),
         };
         let shake = tokio::time::timeout(self.config.handshake_timeout, TlsAcceptor::from(config).accept(io));
         let (result, verdict) = with_verdict(shake).await;
@@ -189,15 +227,35 @@ impl Acceptor {
             Ok(Err(error)) => return Err(handshake_refusal(&error, verdict)),
             Ok(Ok(io)) => io,
         };
-        let Some(Ok(verified)) = verdict else {
-            return Err(Refusal::new(RefuseReason::NoClientCertificate, "no certificate was verified"));
+        let verified = match (self.config.client_certificate, verdict) {
+            (ClientCertificate::NotAsked, _) => None,
+            (ClientCertificate::Required, Some(Ok(verified))) => Some(verified),
+            (ClientCertificate::Required, _) => {
+                let text = "no certificate was verified";
+                return Err(Refusal::new(RefuseReason::NoClientCertificate, text));
+            }
         };
         if io.get_ref().1.alpn_protocol() != Some(ALPN_H2) {
             return Err(self
                 .close(io, Refusal::new(RefuseReason::Alpn, "the client did not offer h2"))
                 .await);
         }
-        self.admit_peer(io, origin, seat, verified, &snapshot).await
+        self.note_sni(io.get_ref().1.server_name(), &snapshot);
+        match verified {
+            Some(verified) => self.admit_peer(io, origin, seat, verified, &snapshot).await,
+            None => Ok(self.admit_anybody(io, origin, seat)),
+        }
+    }
+
+    /// Nobody is known yet, so nobody can lose our trust: the connection ends by age and use.
+    fn admit_anybody(&self, io: TlsStream<Unread<TcpStream>>, origin: Origin, seat: Seat) -> Accepted {
+        let peer = Arc::new(self.peer(next_conn_id(), &io, origin, None));
+        let metrics = &self.identity.shared().metrics;
+        metrics.handshakes.with_label_values(&["none"]).inc();
+        let open = metrics.connections.with_label_values(&["open"]);
+        open.inc();
+        let revoked = Anybody { open, _seat: seat };
+        Accepted { io, peer, revoked: Box::pin(revoked) }
     }
 
     async fn admit_peer(
@@ -213,9 +271,8 @@ impl Acceptor {
             let text = format!("no rule of the policy names trust domain {domain}");
             return Err(self.close(io, Refusal::new(RefuseReason::DomainNotAllowed, text)).await);
         }
-        self.note_sni(io.get_ref().1.server_name(), snapshot);
         let conn_id = next_conn_id();
-        let peer = Arc::new(self.peer(conn_id, &io, origin, &verified));
+        let peer = Arc::new(self.peer(conn_id, &io, origin, Some(&verified.leaf)));
         let metrics = self.identity.shared().metrics.clone();
         metrics.handshakes.with_label_values(&[domain.as_str()]).inc();
         metrics.connections.with_label_values(&["open"]).inc();
@@ -248,17 +305,17 @@ impl Acceptor {
         conn_id: u64,
         io: &TlsStream<Unread<TcpStream>>,
         origin: Origin,
-        verified: &VerifiedPeer,
+        leaf: Option<&Leaf>,
     ) -> Peer {
         let tls = io.get_ref().1;
         Peer {
             conn_id,
-            principal: Principal::Spiffe(verified.leaf.id.clone()),
+            principal: leaf.map_or(Principal::Anonymous, |leaf| Principal::Spiffe(leaf.id.clone())),
             addr: origin.addr,
             real_addr: origin.real_addr,
-            serial: verified.leaf.serial.clone(),
-            not_before: Some(verified.leaf.not_before),
-            not_after: Some(verified.leaf.not_after),
+            serial: leaf.map(|leaf| leaf.serial.clone()).unwrap_or_default(),
+            not_before: leaf.map(|leaf| leaf.not_before),
+            not_after: leaf.map(|leaf| leaf.not_after),
             sni: tls.server_name().map(str::to_owned),
             tls_version: match tls.protocol_version() {
                 Some(rustls::ProtocolVersion::TLSv1_3) => "TLSv1.3".to_owned(),

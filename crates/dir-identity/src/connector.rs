@@ -116,6 +116,8 @@ pub struct Connector(Arc<Inner>);
 struct Inner {
     identity: Identity,
     check: ServerCheck,
+    /// Whether we show our certificate to a server that asks.
+    shown: bool,
     /// The configuration made of the snapshot with this number.
     cache: ArcSwapOption<(u64, Arc<ClientConfig>)>,
 }
@@ -129,7 +131,12 @@ impl fmt::Debug for Connector {
 impl Connector {
     /// A connector for servers that the check allows.
     pub fn new(identity: Identity, check: ServerCheck) -> Self {
-        Self(Arc::new(Inner { identity, check, cache: ArcSwapOption::empty() }))
+        Self(Arc::new(Inner { identity, check, shown: true, cache: ArcSwapOption::empty() }))
+    }
+
+    /// The same without a certificate of ours: for servers to which callers prove themselves by a token.
+    pub fn without_certificate(identity: Identity, check: ServerCheck) -> Self {
+        Self(Arc::new(Inner { identity, check, shown: false, cache: ArcSwapOption::empty() }))
     }
 
     /// Shakes hands over a TCP connection. Sends SNI (unless the name is an address) and ALPN `h2`, with TCP_NODELAY.
@@ -157,7 +164,7 @@ impl Connector {
 
     fn config(&self) -> Result<Arc<ClientConfig>, ConnectError> {
         let snapshot = self.0.identity.snapshot();
-        if !snapshot.is_valid(self.0.identity.shared().clock.now()) {
+        if self.0.shown && !snapshot.is_valid(self.0.identity.shared().clock.now()) {
             return Err(ConnectError::OwnSvidInvalid);
         }
         if let Some(cached) = self.0.cache.load().as_deref()
@@ -165,7 +172,12 @@ impl Connector {
         {
             return Ok(cached.1.clone());
         }
-        let config = snapshot.client_config_for(self.0.check.clone())?;
+        let check = self.0.check.clone();
+        let config = if self.0.shown {
+            snapshot.client_config_for(check)?
+        } else {
+            snapshot.anonymous_client_config(check)?
+        };
         self.0.cache.store(Some(Arc::new((snapshot.generation(), config.clone()))));
         Ok(config)
     }

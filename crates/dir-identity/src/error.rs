@@ -109,6 +109,12 @@ pub enum IdentityError {
         /// How many attempts there were.
         attempts: u64,
     },
+    /// No JWT bundles within the limit. Processes end with exit code 6.
+    #[error("failed to get JWT bundles: {reason}")]
+    NoJwtBundles {
+        /// What was wrong last.
+        reason: WaitReason,
+    },
     /// The TLS configuration cannot be built; a fault of ours.
     #[error("TLS configuration: {0}")]
     Tls(String),
@@ -118,7 +124,7 @@ impl Classified for IdentityError {
     fn class(&self) -> Class {
         match self {
             Self::Endpoint(_) => Class::Invalid,
-            Self::NoSvid { .. } => Class::Unavailable,
+            Self::NoSvid { .. } | Self::NoJwtBundles { .. } => Class::Unavailable,
             Self::Tls(_) => Class::Internal,
         }
     }

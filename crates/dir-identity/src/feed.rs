@@ -2,7 +2,10 @@
 
 use crate::config::StartupWait;
 use crate::error::WaitReason;
-use crate::proto::{FETCH_X509_SVID, SECURITY_HEADER, X509SvidRequest, X509SvidResponse};
+use crate::proto::{
+    FETCH_JWT_BUNDLES, FETCH_X509_SVID, JwtBundlesRequest, JwtBundlesResponse, SECURITY_HEADER,
+    X509SvidRequest, X509SvidResponse,
+};
 use rand::Rng;
 use spiffe::transport::{Endpoint, TransportError};
 use std::error::Error;
@@ -17,12 +20,37 @@ use tonic::{Code, Status, Streaming};
 /// Largest message that is read, in bytes.
 pub(crate) const MESSAGE_MAX: usize = 16 * 1024 * 1024;
 
+/// A streaming call of the Workload API: every message is the whole state, anew.
+pub(crate) trait Feed: 'static {
+    type Request: prost::Message + Default + 'static;
+    type Response: prost::Message + Default + 'static;
+    const PATH: &'static str;
+}
+
+/// SVIDs with all X.509 bundles.
+pub(crate) enum X509Feed {}
+
+impl Feed for X509Feed {
+    type Request = X509SvidRequest;
+    type Response = X509SvidResponse;
+    const PATH: &'static str = FETCH_X509_SVID;
+}
+
+/// JWT bundles.
+pub(crate) enum JwtBundlesFeed {}
+
+impl Feed for JwtBundlesFeed {
+    type Request = JwtBundlesRequest;
+    type Response = JwtBundlesResponse;
+    const PATH: &'static str = FETCH_JWT_BUNDLES;
+}
+
 /// What the stream tells.
-pub(crate) enum FeedEvent {
+pub(crate) enum FeedEvent<M> {
     /// The stream is open.
     Opened,
     /// The whole state, anew.
-    Message(Box<X509SvidResponse>),
+    Message(Box<M>),
     /// The stream ended or could not be opened; it is tried again unless `fatal`.
     Failed {
         /// Why.
@@ -33,23 +61,23 @@ pub(crate) enum FeedEvent {
 }
 
 /// Starts the task. It ends when `stop` fires or the receiver is gone.
-pub(crate) fn spawn(
+pub(crate) fn spawn<F: Feed>(
     endpoint: Endpoint,
     backoff: StartupWait,
     stop: CancellationToken,
-) -> mpsc::Receiver<FeedEvent> {
+) -> mpsc::Receiver<FeedEvent<F::Response>> {
     let (tx, rx) = mpsc::channel(4);
     tokio::spawn(async move {
-        let _ = stop.run_until_cancelled(run(&endpoint, &backoff, &tx)).await;
+        let _ = stop.run_until_cancelled(run::<F>(&endpoint, &backoff, &tx)).await;
     });
     rx
 }
 
-async fn run(endpoint: &Endpoint, backoff: &StartupWait, tx: &mpsc::Sender<FeedEvent>) {
+async fn run<F: Feed>(endpoint: &Endpoint, backoff: &StartupWait, tx: &mpsc::Sender<FeedEvent<F::Response>>) {
     let mut pause = backoff.initial;
     loop {
         let mut good = false;
-        let (reason, fatal) = session(endpoint, tx, &mut good).await;
+        let (reason, fatal) = session::<F>(endpoint, tx, &mut good).await;
         if good {
             pause = backoff.initial;
         }
@@ -62,8 +90,12 @@ async fn run(endpoint: &Endpoint, backoff: &StartupWait, tx: &mpsc::Sender<FeedE
 }
 
 /// One connection from its start to its end.
-async fn session(endpoint: &Endpoint, tx: &mpsc::Sender<FeedEvent>, good: &mut bool) -> (WaitReason, bool) {
-    let mut stream = match open(endpoint).await {
+async fn session<F: Feed>(
+    endpoint: &Endpoint,
+    tx: &mpsc::Sender<FeedEvent<F::Response>>,
+    good: &mut bool,
+) -> (WaitReason, bool) {
+    let mut stream = match open::<F>(endpoint).await {
         Ok(stream) => stream,
         Err(failure) => return failure,
     };
@@ -84,14 +116,14 @@ async fn session(endpoint: &Endpoint, tx: &mpsc::Sender<FeedEvent>, good: &mut b
     }
 }
 
-async fn open(endpoint: &Endpoint) -> Result<Streaming<X509SvidResponse>, (WaitReason, bool)> {
+async fn open<F: Feed>(endpoint: &Endpoint) -> Result<Streaming<F::Response>, (WaitReason, bool)> {
     let channel = spiffe::transport::connect(endpoint).await.map_err(|e| (from_transport(&e), false))?;
     let mut grpc = tonic::client::Grpc::new(channel).max_decoding_message_size(MESSAGE_MAX);
     grpc.ready().await.map_err(|e| (WaitReason::Connection(e.to_string()), false))?;
-    let mut request = tonic::Request::new(X509SvidRequest {});
+    let mut request = tonic::Request::new(F::Request::default());
     request.metadata_mut().insert(SECURITY_HEADER, MetadataValue::from_static("true"));
-    let codec = tonic_prost::ProstCodec::<X509SvidRequest, X509SvidResponse>::default();
-    let path = PathAndQuery::from_static(FETCH_X509_SVID);
+    let codec = tonic_prost::ProstCodec::<F::Request, F::Response>::default();
+    let path = PathAndQuery::from_static(F::PATH);
     let response = grpc.server_streaming(request, path, codec).await.map_err(|s| from_status(&s))?;
     Ok(response.into_inner())
 }

@@ -3,6 +3,7 @@
 use crate::bundle::{Trust, TrustBundle};
 use crate::config::{WorkloadConfig, parse_endpoint};
 use crate::error::IdentityError;
+use crate::jwt::JwtBundle;
 use crate::metrics::{IdentityCollector, IdentityMetrics};
 use crate::snapshot::TlsSnapshot;
 use crate::watcher;
@@ -50,6 +51,8 @@ pub(crate) struct Shared {
 #[derive(Clone)]
 pub(crate) struct Extra {
     pub(crate) bundle: Arc<TrustBundle>,
+    /// The keys of JWT-SVIDs that came with it.
+    pub(crate) jwt: Option<Arc<JwtBundle>>,
     /// When its content was received.
     pub(crate) received: Timestamp,
 }

@@ -7,7 +7,8 @@ use crate::leaf::Leaf;
 use crate::verify::{PROVIDER, SpiffeClientVerifier, SpiffeServerVerifier};
 use dir_core::{Clock, Timestamp};
 use rustls::client::Resumption;
-use rustls::server::NoServerSessionStorage;
+use rustls::server::danger::ClientCertVerifier;
+use rustls::server::{NoServerSessionStorage, WebPkiClientVerifier};
 use rustls::sign::{CertifiedKey, SingleCertAndKey};
 use rustls::time_provider::TimeProvider;
 use rustls::{ClientConfig, ServerConfig, SupportedProtocolVersion};
@@ -56,6 +57,8 @@ pub struct TlsSnapshot {
     bundles: BundleSet,
     server13: Arc<ServerConfig>,
     server12: Arc<ServerConfig>,
+    open13: Arc<ServerConfig>,
+    open12: Arc<ServerConfig>,
     client: Arc<ClientConfig>,
     trust: Trust,
     clock: Arc<dyn Clock>,
@@ -69,11 +72,13 @@ impl TlsSnapshot {
         trust: &Trust,
         clock: &Arc<dyn Clock>,
     ) -> Result<Self, IdentityError> {
-        let server13 = server_config(TLS13_ONLY, &svid, trust, clock)?;
-        let server12 = server_config(TLS12_TOO, &svid, trust, clock)?;
-        let client = client_config(&svid, trust, ServerCheck::default(), clock)?;
+        let server13 = server_config(TLS13_ONLY, &svid, Some(trust), clock)?;
+        let server12 = server_config(TLS12_TOO, &svid, Some(trust), clock)?;
+        let open13 = server_config(TLS13_ONLY, &svid, None, clock)?;
+        let open12 = server_config(TLS12_TOO, &svid, None, clock)?;
+        let client = client_config(&svid, trust, ServerCheck::default(), true, clock)?;
         let (trust, clock) = (trust.clone(), clock.clone());
-        Ok(Self { generation, svid, bundles, server13, server12, client, trust, clock })
+        Ok(Self { generation, svid, bundles, server13, server12, open13, open12, client, trust, clock })
     }
 
     /// Number of this snapshot, counted from 1.
@@ -111,6 +116,17 @@ impl TlsSnapshot {
         self.server12.clone()
     }
 
+    /// For accepting callers who prove themselves later: as [`TlsSnapshot::server_config`], but no client certificate is
+    /// asked for.
+    pub fn open_config(&self) -> Arc<ServerConfig> {
+        self.open13.clone()
+    }
+
+    /// The same with TLS 1.2 allowed as well.
+    pub fn open_config_tls12(&self) -> Arc<ServerConfig> {
+        self.open12.clone()
+    }
+
     /// For dialling servers of our own trust domain.
     pub fn client_config(&self) -> Arc<ClientConfig> {
         self.client.clone()
@@ -118,7 +134,15 @@ impl TlsSnapshot {
 
     /// For dialling servers that the check allows.
     pub fn client_config_for(&self, check: ServerCheck) -> Result<Arc<ClientConfig>, IdentityError> {
-        client_config(&self.svid, &self.trust, check, &self.clock)
+        client_config(&self.svid, &self.trust, check, true, &self.clock)
+    }
+
+    /// The same, without showing our certificate.
+    pub(crate) fn anonymous_client_config(
+        &self,
+        check: ServerCheck,
+    ) -> Result<Arc<ClientConfig>, IdentityError> {
+        client_config(&self.svid, &self.trust, check, false, &self.clock)
     }
 
     /// For publishing our bundle: our SVID, no client certificate, HTTP/1.1.
@@ -167,13 +191,17 @@ impl TimeProvider for ClockTime {
     }
 }
 
+/// With `trust`, the client has to prove an identity that it knows; without, none is asked for.
 fn server_config(
     versions: &'static [&'static SupportedProtocolVersion],
     svid: &OwnSvid,
-    trust: &Trust,
+    trust: Option<&Trust>,
     clock: &Arc<dyn Clock>,
 ) -> Result<Arc<ServerConfig>, IdentityError> {
-    let verifier = Arc::new(SpiffeClientVerifier { trust: trust.clone() });
+    let verifier: Arc<dyn ClientCertVerifier> = match trust {
+        Some(trust) => Arc::new(SpiffeClientVerifier { trust: trust.clone() }),
+        None => WebPkiClientVerifier::no_client_auth(),
+    };
     let mut config = ServerConfig::builder_with_details(PROVIDER.clone(), Arc::new(ClockTime(clock.clone())))
         .with_protocol_versions(versions)
         .map_err(|e| IdentityError::Tls(e.to_string()))?
@@ -191,16 +219,21 @@ fn client_config(
     svid: &OwnSvid,
     trust: &Trust,
     check: ServerCheck,
+    shown: bool,
     clock: &Arc<dyn Clock>,
 ) -> Result<Arc<ClientConfig>, IdentityError> {
     let own = svid.leaf.id.trust_domain().clone();
     let verifier = Arc::new(SpiffeServerVerifier { trust: trust.clone(), check, own });
-    let mut config = ClientConfig::builder_with_details(PROVIDER.clone(), Arc::new(ClockTime(clock.clone())))
+    let builder = ClientConfig::builder_with_details(PROVIDER.clone(), Arc::new(ClockTime(clock.clone())))
         .with_protocol_versions(TLS13_ONLY)
         .map_err(|e| IdentityError::Tls(e.to_string()))?
         .dangerous()
-        .with_custom_certificate_verifier(verifier)
-        .with_client_cert_resolver(Arc::new(SingleCertAndKey::from(svid.certified.clone())));
+        .with_custom_certificate_verifier(verifier);
+    let mut config = if shown {
+        builder.with_client_cert_resolver(Arc::new(SingleCertAndKey::from(svid.certified.clone())))
+    } else {
+        builder.with_no_client_auth()
+    };
     config.alpn_protocols = vec![ALPN_H2.to_vec()];
     config.resumption = Resumption::disabled();
     config.enable_early_data = false;

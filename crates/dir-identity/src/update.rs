@@ -119,7 +119,7 @@ fn read_bundles(
 }
 
 /// The specification keys bundles by `spiffe://<trust domain>`; the bare name is seen as well.
-fn domain_of(name: &str) -> Result<TrustDomain, dir_core::identity::IdError> {
+pub(crate) fn domain_of(name: &str) -> Result<TrustDomain, dir_core::identity::IdError> {
     if name.contains("://") {
         name.parse::<SpiffeId>().map(|id| id.trust_domain().clone())
     } else {

@@ -3,7 +3,7 @@
 use crate::bundle::{BundleSet, Trust, TrustBundle, WORKLOAD_API};
 use crate::config::WorkloadConfig;
 use crate::error::{IdentityError, WaitReason};
-use crate::feed::{self, FeedEvent};
+use crate::feed::{self, X509Feed};
 use crate::identity::{DENIALS_MAX, Shared};
 use crate::metrics::IdentityMetrics;
 use crate::proto::X509SvidResponse;
@@ -21,6 +21,8 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, MissedTickBehavior, interval_at};
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
+
+type FeedEvent = feed::FeedEvent<X509SvidResponse>;
 
 /// How often the wait is reported.
 const REPORT_EVERY: Duration = Duration::from_secs(10);
@@ -48,7 +50,7 @@ pub(crate) async fn boot(
     metrics: IdentityMetrics,
     stop: CancellationToken,
 ) -> Result<Boot, IdentityError> {
-    let mut events = feed::spawn(endpoint.clone(), config.startup_wait.clone(), stop);
+    let mut events = feed::spawn::<X509Feed>(endpoint.clone(), config.startup_wait.clone(), stop);
     let started = Instant::now();
     let total = config.startup_wait.total;
     let mut report = interval_at(started + REPORT_EVERY, REPORT_EVERY);
@@ -195,7 +197,7 @@ pub(crate) async fn supervise(boot: Boot, stop: CancellationToken) {
     let mut failures = 0;
     loop {
         let rx = events.take().unwrap_or_else(|| {
-            feed::spawn(endpoint.clone(), shared.config.startup_wait.clone(), stop.clone())
+            feed::spawn::<X509Feed>(endpoint.clone(), shared.config.startup_wait.clone(), stop.clone())
         });
         let begun = Instant::now();
         let ended = tokio::spawn(follow(shared.clone(), rx, stop.clone())).await;

@@ -117,7 +117,7 @@ fn authn(config: &Config, found: &mut Vec<Problem>) {
             bad("authn.audiences", "at least one audience is required for JWT mode");
         }
         "jwt-tls" => bad("authn.mode", "mode 'jwt-tls' is for clients only; a server takes 'x509' or 'jwt'"),
-        "jwt" => bad("authn.mode", "mode 'jwt' is not available in this build; use 'x509'"),
+        "jwt" => {}
         other => {
             bad("authn.mode", &format!("invalid auth mode: {other} (must be 'jwt', 'jwt-tls', or 'x509')"));
         }

@@ -5,18 +5,22 @@ use super::pin;
 use crate::config::keys::{Config, Profile, ProxyProtocol, TlsVersion};
 use crate::config::public_name_problem;
 use crate::exit::{Failure, Status};
+use dir_api::Tokens;
 use dir_core::identity::IdentityStatus;
 use dir_core::{Clock, TrustDomain};
 use dir_identity::devapi::{DevConfig, DevDomain, DevSvid, DevWorkloadApi};
 use dir_identity::proxy::{ProxyConfig, ProxyMode};
 use dir_identity::{
-    AcceptorConfig, Identity, IdentityError, MinVersion, PlainConfig, StartupWait, WorkloadConfig,
+    AcceptorConfig, ClientCertificate, Identity, IdentityError, JwtConfig, JwtVerifier, MinVersion,
+    PlainConfig, StartupWait, WorkloadConfig,
 };
 use std::path::Path;
 use std::sync::Arc;
 
 /// Hint of the SVID that the server takes from the development Workload API.
 const SERVER_HINT: &str = "server";
+/// Value of `authn.mode` with which callers prove themselves by a token.
+const JWT: &str = "jwt";
 /// Name of the development socket in `state_dir`.
 const SOCKET: &str = "workload.sock";
 
@@ -24,6 +28,8 @@ const SOCKET: &str = "workload.sock";
 pub(super) struct Held {
     pub(super) identity: Identity,
     pub(super) dev: Option<DevWorkloadApi>,
+    /// In mode `jwt`: who verifies the tokens of calls.
+    pub(super) tokens: Option<Tokens>,
 }
 
 /// Waits for the first SVID and holds it against the configuration.
@@ -50,14 +56,30 @@ pub(super) async fn obtain(base: &Base) -> anyhow::Result<Option<Held>> {
         tracing::info!(spiffe_id, dns_names = ?report.dns_names, "Successfully obtained valid X509-SVID for server");
         judge(config, &base.state_dir, report.id.trust_domain())?;
     }
-    tracing::info!("X.509 authentication service initialized");
+    let tokens = if config.authn.mode == JWT {
+        Some(tokens(base, &identity).await?)
+    } else {
+        tracing::info!("X.509 authentication service initialized");
+        None
+    };
     base.latches.svid.ready();
-    Ok(Some(Held { identity, dev }))
+    Ok(Some(Held { identity, dev, tokens }))
+}
+
+/// Waits for the keys that tokens are verified with.
+async fn tokens(base: &Base, identity: &Identity) -> anyhow::Result<Tokens> {
+    let authn = &base.config.authn;
+    base.latches.svid.starting("waiting for JWT bundles");
+    let config =
+        JwtConfig { audiences: authn.audiences.clone(), leeway: authn.jwt_leeway, ..JwtConfig::default() };
+    let verifier = JwtVerifier::obtain(identity, config, &base.metrics).await.map_err(|e| refusal(&e))?;
+    tracing::info!(audiences = authn.audiences.join(","), "JWT authentication service initialized");
+    Ok(Tokens { changed: verifier.changed(), verifier: Arc::new(verifier) })
 }
 
 fn refusal(error: &IdentityError) -> anyhow::Error {
     let status = match error {
-        IdentityError::NoSvid { .. } => Status::NoSvid,
+        IdentityError::NoSvid { .. } | IdentityError::NoJwtBundles { .. } => Status::NoSvid,
         IdentityError::Endpoint(_) => Status::Config,
         IdentityError::Tls(_) => Status::Identity,
     };
@@ -146,6 +168,11 @@ pub(super) fn acceptor(config: &Config, timeout_is_set: bool) -> AcceptorConfig 
         min_version: match config.authn.tls.min_version {
             TlsVersion::Tls12 => MinVersion::Tls12,
             TlsVersion::Tls13 => MinVersion::Tls13,
+        },
+        client_certificate: if config.authn.mode == JWT {
+            ClientCertificate::NotAsked
+        } else {
+            ClientCertificate::Required
         },
         max_total: caps.total,
         max_per_identity: caps.per_identity,

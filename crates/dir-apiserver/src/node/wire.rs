@@ -65,6 +65,7 @@ pub(super) fn wire(base: &Base, opened: Opened) -> anyhow::Result<Wired> {
             rates: limits::rates(&config.ratelimit),
             audit: audit.clone(),
             trusted_gateways: limits::gateways(&config.authn),
+            tokens: opened.held.as_ref().and_then(|h| h.tokens.clone()),
             ..AppConfig::default()
         },
     )?;

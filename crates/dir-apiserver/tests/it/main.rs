@@ -10,6 +10,7 @@ mod commands;
 mod crash;
 mod damage;
 mod federation;
+mod jwt;
 mod lab;
 mod node;
 mod secrets;

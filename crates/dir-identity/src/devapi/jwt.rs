@@ -45,16 +45,15 @@ impl JwtKey {
         Ok(Self { kid, pair })
     }
 
-    /// The bundle document of SPIFFE Trust Domain and Bundle, section 4.
-    pub(crate) fn jwks(&self) -> Vec<u8> {
+    /// The public half, as it stands in a bundle document.
+    fn jwk(&self) -> Value {
         // Uncompressed point: 0x04, 32 bytes x, 32 bytes y.
         let point = self.pair.public_key().as_ref();
-        let key = json!({
+        json!({
             "kty": "EC", "crv": "P-256", "use": "jwt-svid", "kid": self.kid,
             "x": B64.encode(point.get(1..33).unwrap_or_default()),
             "y": B64.encode(point.get(33..65).unwrap_or_default()),
-        });
-        json!({ "keys": [key], "spiffe_sequence": 1, "spiffe_refresh_hint": 300 }).to_string().into_bytes()
+        })
     }
 
     pub(crate) fn sign(
@@ -64,22 +63,36 @@ impl JwtKey {
         now: Timestamp,
         ttl: Duration,
     ) -> Option<String> {
-        let header = json!({ "alg": "ES256", "kid": self.kid, "typ": "JWT" });
         let claims =
             json!({ "aud": audience, "exp": plus(now, ttl).secs(), "iat": now.secs(), "sub": id.as_str() });
+        self.sign_claims(&json!({}), &claims)
+    }
+
+    /// Signs whatever it is given; `header` goes over the one that belongs to this key.
+    pub(crate) fn sign_claims(&self, header: &Value, claims: &Value) -> Option<String> {
+        let mut whole = json!({ "alg": "ES256", "kid": self.kid, "typ": "JWT" });
+        for (name, value) in header.as_object()? {
+            whole[name] = value.clone();
+        }
         let encode = |value: &Value| B64.encode(value.to_string().as_bytes());
-        let signed = format!("{}.{}", encode(&header), encode(&claims));
+        let signed = format!("{}.{}", encode(&whole), encode(claims));
         let signature = self.pair.sign(&SystemRandom::new(), signed.as_bytes()).ok()?;
         Some(format!("{signed}.{}", B64.encode(signature.as_ref())))
     }
 }
 
-/// Checks a token for one audience. `key` gives the key of a trust domain that the asking party may know.
+/// The bundle document of SPIFFE Trust Domain and Bundle, section 4.
+pub(crate) fn jwks(keys: &[Arc<JwtKey>]) -> Vec<u8> {
+    let keys: Vec<_> = keys.iter().map(|key| key.jwk()).collect();
+    json!({ "keys": keys, "spiffe_sequence": 1, "spiffe_refresh_hint": 300 }).to_string().into_bytes()
+}
+
+/// Checks a token for one audience. `keys` gives the keys of a trust domain that the asking party may know.
 pub(crate) fn validate(
     token: &str,
     audience: &str,
     now: Timestamp,
-    key: impl Fn(&TrustDomain) -> Option<Arc<JwtKey>>,
+    keys: impl Fn(&TrustDomain) -> Option<Vec<Arc<JwtKey>>>,
 ) -> Result<(SpiffeId, Struct), TokenError> {
     let (signed, signature) = token.rsplit_once('.').ok_or(TokenError::Malformed("not three parts"))?;
     let (header, claims) = signed.split_once('.').ok_or(TokenError::Malformed("not three parts"))?;
@@ -90,10 +103,9 @@ pub(crate) fn validate(
     let sub = claims["sub"].as_str().ok_or(TokenError::Malformed("no sub"))?;
     let id: SpiffeId = sub.parse().map_err(|_cause| TokenError::Malformed("sub is no SPIFFE ID"))?;
     let domain = id.trust_domain();
-    let key = key(domain).ok_or_else(|| TokenError::UnknownDomain(domain.to_string()))?;
-    if header["kid"] != key.kid.as_str() {
-        return Err(TokenError::UnknownKey(domain.to_string()));
-    }
+    let keys = keys(domain).ok_or_else(|| TokenError::UnknownDomain(domain.to_string()))?;
+    let key = keys.iter().find(|key| header["kid"] == key.kid.as_str());
+    let key = key.ok_or_else(|| TokenError::UnknownKey(domain.to_string()))?;
     let signature = B64.decode(signature.as_bytes()).map_err(|_cause| TokenError::Malformed("signature"))?;
     UnparsedPublicKey::new(&ECDSA_P256_SHA256_FIXED, key.pair.public_key().as_ref())
         .verify(signed.as_bytes(), &signature)
@@ -139,7 +151,7 @@ mod tests {
     use super::*;
 
     fn check(token: &str, audience: &str, at: i64, key: &Arc<JwtKey>) -> Result<SpiffeId, TokenError> {
-        let known = |d: &TrustDomain| (d.as_str() == "a.example").then(|| key.clone());
+        let known = |d: &TrustDomain| (d.as_str() == "a.example").then(|| vec![key.clone()]);
         validate(token, audience, Timestamp::from_secs(at), known).map(|(id, _)| id)
     }
 

@@ -200,6 +200,28 @@ impl DevWorkloadApi {
         self.world.retire_cas(trust_domain)
     }
 
+    /// Another key for the JWT-SVIDs of a trust domain, pushed to every socket: beside the old ones, which go on being
+    /// trusted, or in their place. Returns whether the domain exists.
+    pub fn rotate_jwt_key(&self, trust_domain: &str, keep_old: bool) -> bool {
+        self.world.rotate_jwt_key(trust_domain, keep_old)
+    }
+
+    /// Life of the JWT-SVIDs of this socket from now on; five minutes at first.
+    pub fn set_jwt_ttl(&self, ttl: Duration) {
+        self.endpoint.set_jwt_ttl(ttl);
+    }
+
+    /// A token with these claims, signed by the newest key of a trust domain; `header` goes over the one that belongs to
+    /// the key. For tests of servers. `None` if the domain is not served here.
+    pub fn sign_jwt(
+        &self,
+        trust_domain: &str,
+        header: &serde_json::Value,
+        claims: &serde_json::Value,
+    ) -> Option<String> {
+        self.world.jwt_keys(&trust_domain.parse().ok()?)?.last()?.sign_claims(header, claims)
+    }
+
     /// Changes with whom a domain of this socket federates, and pushes the update.
     pub fn federate(&self, trust_domain: &str, with: &[&str]) {
         self.world.federate(&self.endpoint, trust_domain, with);

@@ -13,7 +13,6 @@ use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
-use std::time::Duration;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tonic::body::Body;
@@ -21,9 +20,6 @@ use tonic::metadata::MetadataValue;
 use tonic::server::{Grpc, NamedService};
 use tonic::{Request, Response, Status};
 use tonic_prost::ProstCodec;
-
-/// Life of a JWT-SVID.
-pub(crate) const JWT_TTL: Duration = Duration::from_secs(300);
 
 type Reply = Pin<Box<dyn Future<Output = Result<http::Response<Body>, Infallible>> + Send>>;
 type Updates<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
@@ -174,10 +170,12 @@ impl Inner {
         _: &Request<proto::JwtBundlesRequest>,
     ) -> Result<Updates<proto::JwtBundlesResponse>, Status> {
         let world = self.world.clone();
-        let domains = World::visible_domains(&self.endpoint);
+        let endpoint = self.endpoint.clone();
         self.updates(move |_| {
-            let document = |d: &TrustDomain| Some((format!("spiffe://{d}"), world.jwt_key(d)?.jwks().into()));
-            let bundles: HashMap<String, Bytes> = domains.iter().filter_map(document).collect();
+            let document =
+                |d: &TrustDomain| Some((format!("spiffe://{d}"), jwt::jwks(&world.jwt_keys(d)?).into()));
+            let visible = World::visible_domains(&endpoint);
+            let bundles: HashMap<String, Bytes> = visible.iter().filter_map(document).collect();
             Some(proto::JwtBundlesResponse { bundles })
         })
     }
@@ -187,15 +185,18 @@ impl Inner {
         if wanted.audience.is_empty() {
             return Err(Status::invalid_argument("audience must be specified"));
         }
-        if let Answer::Deny = *self.endpoint.answers().borrow() {
-            return Err(denied());
+        match &*self.endpoint.answers().borrow() {
+            Answer::Deny => return Err(denied()),
+            Answer::Unavailable(text) => return Err(Status::unavailable(text.clone())),
+            Answer::Material(_) | Answer::Silent => {}
         }
         let matches = |id: &SpiffeId| wanted.spiffe_id.is_empty() || wanted.spiffe_id == id.as_str();
         let mut svids = Vec::new();
         for (id, hint) in self.endpoint.identities().into_iter().filter(|(id, _)| matches(id)) {
-            let Some(key) = self.world.jwt_key(id.trust_domain()) else { continue };
+            let keys = self.world.jwt_keys(id.trust_domain());
+            let Some(key) = keys.as_deref().and_then(<[_]>::last) else { continue };
             let token = key
-                .sign(&id, &wanted.audience, self.world.now(), JWT_TTL)
+                .sign(&id, &wanted.audience, self.world.now(), self.endpoint.jwt_ttl())
                 .ok_or_else(|| Status::internal("the token could not be signed"))?;
             svids.push(proto::JwtSvidEntry { spiffe_id: id.to_string(), svid: token, hint });
         }
@@ -212,7 +213,7 @@ impl Inner {
         }
         let visible = World::visible_domains(&self.endpoint);
         let key =
-            |domain: &TrustDomain| visible.contains(domain).then(|| self.world.jwt_key(domain)).flatten();
+            |domain: &TrustDomain| visible.contains(domain).then(|| self.world.jwt_keys(domain)).flatten();
         let (id, claims) = jwt::validate(&asked.svid, &asked.audience, self.world.now(), key)
             .map_err(|e| Status::invalid_argument(e.to_string()))?;
         Ok(proto::ValidateJwtSvidResponse { spiffe_id: id.to_string(), claims: Some(claims) })

@@ -7,9 +7,13 @@ use dir_core::{Clock, SpiffeId, Timestamp, TrustDomain};
 use parking_lot::Mutex;
 use std::collections::BTreeMap;
 use std::fmt;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 use tokio::sync::watch;
+
+/// Life of a JWT-SVID unless it is set, in milliseconds.
+const JWT_TTL_MS: u64 = 300_000;
 
 /// One SVID as it is handed out. `Debug` never shows the key.
 #[derive(Clone, PartialEq, Eq)]
@@ -57,10 +61,10 @@ pub enum Answer {
     Silent,
 }
 
-/// A trust domain: its CAs, oldest first, and the key of its JWT-SVIDs.
+/// A trust domain: its CAs, oldest first, and the keys of its JWT-SVIDs, likewise.
 struct Domain {
     cas: Vec<Arc<Authority>>,
-    jwt: Arc<JwtKey>,
+    jwt: Vec<Arc<JwtKey>>,
 }
 
 impl Domain {
@@ -82,6 +86,8 @@ pub(crate) struct World {
 pub(crate) struct Endpoint {
     domains: Mutex<Vec<DevDomain>>,
     svid_ttl: Duration,
+    /// Life of a JWT-SVID, in milliseconds.
+    jwt_ttl: AtomicU64,
     state: Mutex<EndpointState>,
     answer: watch::Sender<Answer>,
 }
@@ -93,6 +99,14 @@ struct EndpointState {
 }
 
 impl Endpoint {
+    pub(crate) fn jwt_ttl(&self) -> Duration {
+        Duration::from_millis(self.jwt_ttl.load(Ordering::Relaxed))
+    }
+
+    pub(crate) fn set_jwt_ttl(&self, ttl: Duration) {
+        self.jwt_ttl.store(u64::try_from(ttl.as_millis()).unwrap_or(u64::MAX), Ordering::Relaxed);
+    }
+
     pub(crate) fn answers(&self) -> watch::Receiver<Answer> {
         self.answer.subscribe()
     }
@@ -146,8 +160,13 @@ impl World {
             self.add_domain(&parse_domain(&domain.name)?)?;
         }
         let (answer, _) = watch::channel(Answer::Silent);
-        let endpoint =
-            Arc::new(Endpoint { domains: Mutex::new(domains), svid_ttl, state: Mutex::default(), answer });
+        let endpoint = Arc::new(Endpoint {
+            domains: Mutex::new(domains),
+            svid_ttl,
+            jwt_ttl: AtomicU64::new(JWT_TTL_MS),
+            state: Mutex::default(),
+            answer,
+        });
         self.rotate(&endpoint)?;
         self.endpoints.lock().push(Arc::downgrade(&endpoint));
         Ok(endpoint)
@@ -158,7 +177,7 @@ impl World {
         if !domains.contains_key(name) {
             let ca = Authority::new(name, self.now(), self.ca_ttl, self.form)?;
             let jwt = Arc::new(JwtKey::generate()?);
-            domains.insert(name.clone(), Domain { cas: vec![Arc::new(ca)], jwt });
+            domains.insert(name.clone(), Domain { cas: vec![Arc::new(ca)], jwt: vec![jwt] });
         }
         Ok(())
     }
@@ -293,8 +312,24 @@ impl World {
         self.domains.lock().get(&parse_domain(name).ok()?)?.cas.last().cloned()
     }
 
-    pub(crate) fn jwt_key(&self, name: &TrustDomain) -> Option<Arc<JwtKey>> {
+    /// The keys of JWT-SVIDs, oldest first; the newest one signs.
+    pub(crate) fn jwt_keys(&self, name: &TrustDomain) -> Option<Vec<Arc<JwtKey>>> {
         Some(self.domains.lock().get(name)?.jwt.clone())
+    }
+
+    /// Another key for JWT-SVIDs, in place of the present ones (`keep` false) or beside them.
+    pub(crate) fn rotate_jwt_key(&self, name: &str, keep: bool) -> bool {
+        let (Ok(name), Ok(key)) = (parse_domain(name), JwtKey::generate()) else { return false };
+        {
+            let mut domains = self.domains.lock();
+            let Some(domain) = domains.get_mut(&name) else { return false };
+            if !keep {
+                domain.jwt.clear();
+            }
+            domain.jwt.push(Arc::new(key));
+        }
+        self.republish_all();
+        true
     }
 
     /// The trust domains whose bundles a socket may see: those of its SVIDs and their partners.

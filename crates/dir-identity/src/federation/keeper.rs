@@ -10,6 +10,7 @@ use super::metrics::FederationMetrics;
 use super::partner::{BOOTSTRAP_FILE, Bootstrap, FEDERATION, Good, Holding, InForce, State};
 use crate::bundle::TrustBundle;
 use crate::identity::{Extra, Identity};
+use crate::jwt::JwtBundle;
 use dir_core::{Clock, Timestamp, TrustDomain};
 use futures::FutureExt;
 use parking_lot::Mutex;
@@ -257,12 +258,23 @@ impl Inner {
         };
         self.statuses.lock().insert(domain.clone(), status(&kept.state, held, stale, &fingerprints));
         let change = (!same).then(|| {
-            let extra = give.clone().map(|(bundle, received)| Extra { bundle, received });
+            let jwt = held.map(|h| jwt_keys(domain, &h.document));
+            let extra = give.clone().map(|(bundle, received)| Extra { bundle, jwt, received });
             self.identity.set_extra(domain, extra)
         });
         (kept.given, kept.fingerprints, kept.stale) = (give, fingerprints, stale);
         change
     }
+}
+
+/// The keys of a partner's JWT-SVIDs. One that cannot be used does not take the others, or the roots, with it.
+fn jwt_keys(domain: &TrustDomain, document: &BundleDocument) -> Arc<JwtBundle> {
+    let mut faults = Vec::new();
+    let keys = JwtBundle::from_keys(domain, &document.jwt_keys, &mut faults);
+    for fault in faults {
+        warn!(trust_domain = %domain, %fault, "a key of a partner's bundle is unusable");
+    }
+    Arc::new(keys)
 }
 
 fn status(

@@ -13,7 +13,7 @@ mod disk;
 mod document;
 mod error;
 mod fetch;
-mod json;
+pub(crate) mod json;
 mod keeper;
 mod manager;
 mod metrics;

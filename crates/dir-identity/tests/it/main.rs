@@ -10,6 +10,7 @@ mod federation;
 mod federation_lies;
 mod federation_support;
 mod handshake;
+mod jwt;
 mod logs;
 mod minting;
 mod openssl;

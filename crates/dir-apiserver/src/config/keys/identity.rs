@@ -26,7 +26,7 @@ section! {
         mode: String = "x509",
         /// The Workload API: `unix:///abs/path`, a bare absolute path, or `tcp://IP:port`.
         socket_path: String = "",
-        /// Accepted JWT audiences.
+        /// Accepted JWT audiences: a token is taken when it names one of them. Needed for `jwt`.
         audiences: Vec<String> = "",
         /// The trust domain this node belongs to. Empty: whatever its SVID says. Production needs it.
         trust_domain: String = "",
@@ -36,8 +36,8 @@ section! {
         svid_hint: String = "",
         /// Host names that clients dial; a warning is logged when the SVID lacks one.
         public_hostnames: Vec<String> = "",
-        /// Tolerance on token times.
-        jwt_leeway: Duration = "60s" [Inert],
+        /// Tolerance on the times of a JWT.
+        jwt_leeway: Duration = "60s",
         /// SPIFFE IDs whose `x-auth-principal` header is believed: they call for others.
         trusted_gateways: Vec<String> = "",
         /// The TLS side.

@@ -1,0 +1,12 @@
+//! JWT-SVIDs: verified against JWT bundles that are kept up to date, as X.509 material is.
+
+mod bundle;
+mod cache;
+mod key;
+mod source;
+mod token;
+mod verifier;
+
+pub(crate) use bundle::JwtBundle;
+pub use token::TOKEN_MAX;
+pub use verifier::{JwtConfig, JwtVerifier};
