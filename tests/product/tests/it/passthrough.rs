@@ -1,13 +1,18 @@
 //! nginx in front with SNI passthrough: the client meets our SVID, never the proxy's certificate.
 
+use dir_identity::{Connector, Identity, ServerCheck, WorkloadConfig};
+use dir_proto::agntcy::dir::events::v1::event_service_client::EventServiceClient;
+use dir_proto::agntcy::dir::events::v1::{ListenRequest, ListenResponse};
+use dir_runtime::SystemClock;
 use product_tests::nginx::Nginx;
 use product_tests::proc::{Ran, run};
 use product_tests::server::{Auth, Records, Server, get};
 use product_tests::{init, our, root, wait_until, workload};
 use serde_json::Value;
 use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::process::Command;
+use std::sync::Arc;
 use std::time::Duration;
 
 fn dirctl(socket: &str, port: u16, args: &[&str]) -> Ran {
@@ -131,4 +136,102 @@ fn i4_version_2_local_and_bad_headers_at_the_real_binary() {
     }
     let (_, page) = get(server.ops_port, "/metrics").unwrap();
     assert!(page.contains("handshake_failures_total{reason=\"proxy_header\"} 2"), "{page}");
+}
+
+/// Passes bytes on in pieces of seven, the way a small MTU or a large key share splits a ClientHello.
+fn dribble(to: u16) -> u16 {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    std::thread::spawn(move || {
+        for client in listener.incoming().map_while(Result::ok) {
+            let server = TcpStream::connect(("127.0.0.1", to)).unwrap();
+            server.set_nodelay(true).unwrap();
+            let (mut back, mut answers) = (client.try_clone().unwrap(), server.try_clone().unwrap());
+            std::thread::spawn(move || {
+                drop(std::io::copy(&mut answers, &mut back));
+                drop(back.shutdown(Shutdown::Both));
+            });
+            std::thread::spawn(move || {
+                let (mut client, mut server, mut piece) = (client, server, [0; 7]);
+                while let Ok(read @ 1..) = client.read(&mut piece) {
+                    if server.write_all(&piece[..read]).is_err() {
+                        break;
+                    }
+                }
+                drop(server.shutdown(Shutdown::Write));
+            });
+        }
+    });
+    port
+}
+
+#[test]
+fn i6_a_split_client_hello_finds_its_way_through_nginx() {
+    init();
+    let dir = tempfile::tempdir().unwrap();
+    let workload = workload::start(dir.path()).unwrap();
+    let socket = workload.socket();
+    let server = Server::start(dir.path(), &Auth::X509(socket.clone()), &Records::Layout).unwrap();
+    let nginx = Nginx::start(dir.path(), server.port).unwrap();
+    let port = dribble(nginx.port);
+    let address = format!("127.0.0.1:{port}");
+    let record = root().join("examples/records/record_100.json");
+    let name = ["--server-addr", &address, "--tls-server-name", "api.localtest.me"];
+    let push = [&name[..], &["push", record.to_str().unwrap(), "--quiet"]].concat();
+    let cid = dirctl(&socket, port, &push).good().unwrap();
+    assert_eq!(cid.trim().len(), 59, "{cid}");
+}
+
+/// A channel to a port of this machine, as everybody makes one.
+async fn channel(socket: String, port: u16) -> tonic::transport::Channel {
+    let config = WorkloadConfig { socket, ..WorkloadConfig::default() };
+    let identity =
+        Identity::obtain(config, Arc::new(SystemClock), &prometheus::Registry::new()).await.unwrap();
+    let connector = Arc::new(Connector::new(identity, ServerCheck::default()));
+    let service = tower::service_fn(move |_| {
+        let connector = connector.clone();
+        async move {
+            let tcp = tokio::net::TcpStream::connect(("127.0.0.1", port)).await?;
+            let tls = connector.connect(tcp, "api.localtest.me").await.map_err(std::io::Error::other)?;
+            Ok::<_, std::io::Error>(hyper_util::rt::TokioIo::new(tls))
+        }
+    });
+    tonic::transport::Endpoint::from_static("https://localhost")
+        .connect_with_connector(service)
+        .await
+        .unwrap()
+}
+
+/// Opens a stream of events through an nginx that cuts what is quiet for two seconds, and answers what came of it
+/// when a record was pushed five seconds later.
+fn quiet_stream(keepalive: &str) -> Result<Option<ListenResponse>, tonic::Status> {
+    init();
+    let dir = tempfile::tempdir().unwrap();
+    let workload = workload::start(dir.path()).unwrap();
+    let socket = workload.socket();
+    let auth = Auth::X509(socket.clone());
+    let more = format!("connection: {{ keepalive: {{ time: {keepalive} }} }}\n");
+    let server = Server::start_with(dir.path(), &auth, &Records::Layout, &more).unwrap();
+    let changes = [("proxy_timeout 1h;", "proxy_timeout 2s;")];
+    let nginx = Nginx::start_with(dir.path(), server.port, &changes).unwrap();
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+    let mut events = runtime.block_on(async {
+        let mut client = EventServiceClient::new(channel(socket.clone(), nginx.port).await);
+        client.listen(ListenRequest::default()).await.unwrap().into_inner()
+    });
+    // Time is what this is about.
+    std::thread::sleep(Duration::from_secs(5));
+    let record = root().join("examples/records/record_100.json");
+    let address = format!("127.0.0.1:{}", server.port);
+    let push = ["--server-addr", &address, "--tls-server-name", "api.localtest.me", "push"];
+    let push = [&push[..], &[record.to_str().unwrap(), "--quiet"]].concat();
+    dirctl(&socket, server.port, &push).good().unwrap();
+    let event = async { tokio::time::timeout(Duration::from_secs(60), events.message()).await };
+    runtime.block_on(event).expect("an event, or the end")
+}
+
+#[test]
+fn i5_keepalive_carries_a_quiet_stream_over_the_timeout_of_nginx() {
+    assert!(quiet_stream("500ms").unwrap().is_some());
+    assert!(quiet_stream("1h").is_err(), "without it, nginx cuts the stream");
 }
