@@ -54,7 +54,6 @@ struct Active {
     no_rule: IntCounter,
     ended: IntCounter,
     unknown: IntCounter,
-    own: IntCounter,
     gateway: IntCounter,
 }
 
@@ -143,6 +142,11 @@ impl Authorization {
     /// Number of policies that were put in force.
     pub fn generation(&self) -> u64 {
         self.0.generation.load(Ordering::Acquire)
+    }
+
+    /// The policy in force, and its generation.
+    pub(crate) fn active(&self) -> Option<(Policy, u64)> {
+        self.0.active.load().as_deref().map(|active| (active.policy.clone(), active.generation))
     }
 
     /// Fires when the policy is replaced.
@@ -267,7 +271,6 @@ impl Active {
             no_rule: count(denial, "none"),
             ended: count(denial, "ended"),
             unknown: count(denial, "unknown_method"),
-            own: count(Effect::Allow, "own"),
             gateway: count(denial, "gateway"),
             policy,
         }
@@ -276,11 +279,10 @@ impl Active {
     fn counter(&self, decision: &Decision<'_>) -> &IntCounter {
         match (decision.cause, decision.rule) {
             (Cause::Rule, Some(rule)) => self.by_rule.get(rule.number).unwrap_or(&self.no_rule),
-            (Cause::Open, _) => &self.open,
+            (Cause::Open | Cause::Identity, _) => &self.open,
             (Cause::Anonymous, _) => &self.anonymous,
             (Cause::Ended, _) => &self.ended,
             (Cause::UnknownMethod, _) => &self.unknown,
-            (Cause::Own, _) => &self.own,
             (Cause::Gateway, _) => &self.gateway,
             (Cause::NoRule | Cause::Rule, _) => &self.no_rule,
         }

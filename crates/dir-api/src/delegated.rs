@@ -37,6 +37,10 @@ pub(crate) fn take(conn: &Shared, peer: &Peer, headers: &mut HeaderMap) -> Resul
     }
 }
 
+/// The gateway that made a call for somebody, in the extensions of the request.
+#[derive(Debug, Clone)]
+pub(crate) struct Gateway(pub(crate) Principal);
+
 /// What handlers see of the caller.
 pub(crate) fn peer(peer: &Arc<Peer>, delegated: Option<&Principal>) -> Arc<Peer> {
     match delegated {

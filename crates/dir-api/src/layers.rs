@@ -59,6 +59,9 @@ pub(crate) async fn serve(
         Err(refused) => admitted = admitted.and(Err(refused)),
     }
     parts.extensions.insert(delegated::peer(&caller.peer, call.delegated()));
+    if call.delegated.is_some() {
+        parts.extensions.insert(delegated::Gateway(caller.peer.principal.clone()));
+    }
     let mut guard = Guard::new(conn.clone(), caller, method, call.delegated.clone(), at);
 
     // Whatever is decided below leaves an audit line; a call for which there is no room is refused, if so configured.

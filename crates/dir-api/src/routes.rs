@@ -2,7 +2,7 @@
 
 use crate::body::RequestBody;
 use crate::conn::Shared;
-use crate::services::{admin, events, health, listing, naming, search, store, watch};
+use crate::services::{access, admin, events, health, listing, naming, search, store, watch};
 use crate::status;
 use http::{HeaderValue, Request, Response};
 use tonic::body::Body;
@@ -26,6 +26,8 @@ pub(crate) enum Route {
     Watch,
     GetIdentity,
     GetIndexStatus,
+    ExplainAccess,
+    ExplainOwnAccess,
     HealthCheck,
     HealthList,
     HealthWatch,
@@ -57,6 +59,8 @@ impl Route {
             "/directory.watch.v1.WatchService/Watch" => Route::Watch,
             "/directory.admin.v1.AdminService/GetIdentity" => Route::GetIdentity,
             "/directory.admin.v1.AdminService/GetIndexStatus" => Route::GetIndexStatus,
+            "/directory.admin.v1.AdminService/ExplainAccess" => Route::ExplainAccess,
+            "/directory.admin.v1.AdminService/ExplainOwnAccess" => Route::ExplainOwnAccess,
             "/grpc.health.v1.Health/Check" => Route::HealthCheck,
             "/grpc.health.v1.Health/List" => Route::HealthList,
             "/grpc.health.v1.Health/Watch" => Route::HealthWatch,
@@ -92,6 +96,8 @@ pub(crate) async fn handle(
         Route::Watch => watch::watch(app, conn.stopping.clone(), request).await,
         Route::GetIdentity => admin::identity(app, request).await,
         Route::GetIndexStatus => admin::index_status(app, request).await,
+        Route::ExplainAccess => access::any(app, request).await,
+        Route::ExplainOwnAccess => access::own(app, request).await,
         Route::HealthCheck => health::check(app, request).await,
         Route::HealthList => health::list(app, request).await,
         Route::HealthWatch => health::watch(app, conn.stopping.clone(), request).await,

@@ -110,6 +110,11 @@ pub(crate) fn audit_full() -> Status {
     Status::unavailable("the audit log cannot take more lines; try again later")
 }
 
+/// A request that makes no sense.
+pub(crate) fn bad_request(text: String) -> Status {
+    Status::invalid_argument(text)
+}
+
 /// A panic, or a task that vanished.
 pub(crate) fn fault() -> Status {
     Status::internal("internal server error")

@@ -25,6 +25,7 @@ mod watch;
 pub use address::Address;
 pub use client::Client;
 pub use config::{AuthMode, ClientConfig, ExpectedServer, Source, TlsFiles};
+pub use dir_proto::directory::admin::v1::{AccessRule, ExplainAccessResponse};
 pub use document::{Document, DocumentError};
 pub use error::{ClientError, Kind, exit};
 pub use exchange::{WINDOW, WINDOW_BYTES};

@@ -3,12 +3,16 @@
 use crate::client::Client;
 use crate::error::ClientError;
 use dir_proto::directory::admin::v1::{
-    GetIdentityRequest, GetIdentityResponse, GetIndexStatusRequest, GetIndexStatusResponse,
+    ExplainAccessRequest, ExplainAccessResponse, ExplainOwnAccessRequest, GetIdentityRequest,
+    GetIdentityResponse, GetIndexStatusRequest, GetIndexStatusResponse,
 };
 
 const CHECK: &str = "/grpc.health.v1.Health/Check";
 const IDENTITY: &str = "/directory.admin.v1.AdminService/GetIdentity";
 const INDEX: &str = "/directory.admin.v1.AdminService/GetIndexStatus";
+
+const EXPLAIN: &str = "/directory.admin.v1.AdminService/ExplainAccess";
+const EXPLAIN_OWN: &str = "/directory.admin.v1.AdminService/ExplainOwnAccess";
 
 /// `grpc.health.v1.HealthCheckRequest`.
 #[derive(Clone, PartialEq, prost::Message)]
@@ -61,6 +65,24 @@ impl Client {
     /// Which identity the server presents, and which bundles it holds.
     pub async fn server_identity(&self) -> Result<GetIdentityResponse, ClientError> {
         self.unary(IDENTITY, &GetIdentityRequest {}).await
+    }
+
+    /// Whether somebody may call a method, and why; without a subject the caller itself, who needs no permission for it.
+    pub async fn explain_access(
+        &self,
+        method: &str,
+        subject: Option<&str>,
+        gateway: Option<&str>,
+    ) -> Result<ExplainAccessResponse, ClientError> {
+        let method = method.to_owned();
+        match subject {
+            None => self.unary(EXPLAIN_OWN, &ExplainOwnAccessRequest { method }).await,
+            Some(subject) => {
+                let gateway = gateway.unwrap_or_default().to_owned();
+                let request = ExplainAccessRequest { subject: subject.to_owned(), method, gateway };
+                self.unary(EXPLAIN, &request).await
+            }
+        }
     }
 
     /// What state the server's index is in.

@@ -1,6 +1,8 @@
 //! The command line.
 
-use crate::commands::{cid, completion, config, delete, health, info, profile, pull, push, search, version};
+use crate::commands::{
+    access, cid, completion, config, delete, health, info, profile, pull, push, search, version,
+};
 use crate::output::Format;
 use clap::{Args, Parser, Subcommand};
 use dir_client::settings::Flags;
@@ -104,6 +106,8 @@ pub(crate) enum Command {
     Delete(delete::DeleteArgs),
     Cid(cid::CidFileArgs),
     Health(health::HealthArgs),
+    #[command(subcommand)]
+    Access(access::AccessCommand),
     #[command(subcommand, visible_alias = "context")]
     Profile(profile::ProfileCommand),
     #[command(subcommand)]

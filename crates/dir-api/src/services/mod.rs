@@ -1,5 +1,6 @@
 //! The services. Handlers work on message bytes; each says how its own are read and written.
 
+pub(crate) mod access;
 pub(crate) mod admin;
 pub(crate) mod events;
 pub(crate) mod health;

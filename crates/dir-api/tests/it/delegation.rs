@@ -5,6 +5,8 @@ use crate::node::{Node, Setup, until};
 use dir_api::{AppConfig, Audit, AuditConfig, Rate, RateConfig, method_catalogue};
 use dir_core::policy::{NativeRule, RuleEffect, UnknownMethod};
 use dir_core::{Policy, Principal, SpiffeId};
+use dir_proto::directory::admin::v1::admin_service_client::AdminServiceClient;
+use dir_proto::directory::admin::v1::{ExplainAccessRequest, ExplainAccessResponse, ExplainOwnAccessRequest};
 use parking_lot::Mutex;
 use prometheus::Registry;
 use serde_json::Value;
@@ -255,4 +257,77 @@ async fn k_an_anonymous_http_caller_cannot_write() {
     }
     assert!(passed(&call(&web, COUNT, &[ALICE]).await), "it speaks for nobody");
     assert_eq!(world.node.sample(&["stripped_delegation_headers_total"]), Some(1.0));
+}
+
+async fn explained(channel: &Channel, method: &str, principal: Option<&str>) -> ExplainAccessResponse {
+    let mut request = Request::new(ExplainOwnAccessRequest { method: method.to_owned() });
+    if let Some(who) = principal {
+        request.metadata_mut().insert("x-auth-principal", who.parse().unwrap());
+    }
+    AdminServiceClient::new(channel.clone()).explain_own_access(request).await.unwrap().into_inner()
+}
+
+#[tokio::test]
+async fn f5_callers_are_told_what_they_may_and_no_more() {
+    let world = World::with(None).await;
+    let push = format!("{STORE}Push");
+    // Somebody whom no rule knows may ask about himself.
+    let stranger = world.connect("spiffe://partner.example/w").await;
+    let told = explained(&stranger, &push, None).await;
+    assert_eq!((told.subject.as_str(), told.decision.as_str()), ("spiffe://partner.example/w", "deny"));
+    assert_eq!((told.cause.as_str(), &told.rule, told.policy_generation), ("no rule allows it", &None, 1));
+    let nearest = told.nearest.first().unwrap();
+    assert_eq!((nearest.id.as_str(), nearest.difference.as_str()), ("gateway", "differs in trust domain"));
+    assert!(told.nearest.iter().all(|rule| rule.subjects.is_empty() && rule.methods.is_empty()), "{told:?}");
+    let about =
+        ExplainAccessRequest { subject: GATEWAY.into(), method: push.clone(), gateway: String::new() };
+    let refused = AdminServiceClient::new(stranger).explain_access(about).await.unwrap_err();
+    assert_eq!(refused.code(), Code::PermissionDenied);
+    // A deny rule takes even that.
+    let mallory = world.connect("spiffe://acme.example/mallory").await;
+    let asked = ExplainOwnAccessRequest { method: push.clone() };
+    let refused = AdminServiceClient::new(mallory).explain_own_access(asked).await.unwrap_err();
+    assert_eq!(refused.code(), Code::PermissionDenied);
+    // Through a gateway the answer is about both.
+    let gateway = world.connect(GATEWAY).await;
+    let told = explained(&gateway, &push, Some(ALICE)).await;
+    assert_eq!((told.subject.as_str(), told.gateway.as_str()), (ALICE, GATEWAY));
+    assert_eq!((told.decision.as_str(), told.rule.unwrap().id.as_str()), ("allow", "alice"));
+    let told = explained(&gateway, &format!("{STORE}Delete"), Some(ALICE)).await;
+    assert_eq!(told.decision, "deny");
+    assert!(
+        told.nearest.iter().any(|r| r.id == "gateway" && r.difference == "differs in method"),
+        "{told:?}"
+    );
+    assert!(told.cause.contains("the gateway"), "{}", told.cause);
+    let bad = ExplainOwnAccessRequest { method: "Push".into() };
+    let refused = AdminServiceClient::new(gateway).explain_own_access(bad).await.unwrap_err();
+    assert_eq!(refused.code(), Code::InvalidArgument);
+}
+
+#[tokio::test]
+async fn f5_administrators_are_told_about_others() {
+    let world = World::with(None).await;
+    let mut rules = vec![rule("ops", RuleEffect::Allow, &["spiffe://acme.example/ops"], &["@admin"])];
+    rules.push(rule("alice", RuleEffect::Allow, &[ALICE], &["@read"]));
+    let loaded = Policy::from_rules(rules, None, &method_catalogue(), UnknownMethod::Error).unwrap();
+    world.node.authorization.as_ref().unwrap().set(loaded.policy);
+    let mut ops = AdminServiceClient::new(world.connect("spiffe://acme.example/ops").await);
+    let about = |subject: &str, gateway: &str| ExplainAccessRequest {
+        subject: subject.to_owned(),
+        method: COUNT.to_owned(),
+        gateway: gateway.to_owned(),
+    };
+    let told = ops.explain_access(about(ALICE, "")).await.unwrap().into_inner();
+    assert_eq!((told.decision.as_str(), told.policy_generation), ("allow", 2));
+    let deciding = told.rule.unwrap();
+    assert_eq!((deciding.subjects.as_slice(), deciding.methods.as_str()), (&[ALICE.to_owned()][..], "@read"));
+    let told = ops.explain_access(about(ALICE, GATEWAY)).await.unwrap().into_inner();
+    assert_eq!((told.decision.as_str(), told.gateway.as_str()), ("deny", GATEWAY));
+    let told = ops.explain_access(about("anonymous", "")).await.unwrap().into_inner();
+    assert_eq!(told.decision, "unauthenticated");
+    for subject in ["", "alice", "spiffe://acme.example", "oidc:google"] {
+        let refused = ops.explain_access(about(subject, "")).await.unwrap_err();
+        assert_eq!(refused.code(), Code::InvalidArgument, "{subject}");
+    }
 }

@@ -23,7 +23,7 @@ use tonic_reflection::pb::v1::{ServerReflectionRequest, ServerReflectionResponse
 
 /// What this server offers. A method of the API that is not here must answer UNIMPLEMENTED, and one that is here
 /// must not: a new RPC needs its row on one side or the other.
-const OFFERED: [&str; 17] = [
+const OFFERED: [&str; 19] = [
     "/agntcy.dir.events.v1.EventService/Listen",
     "/agntcy.dir.identity.v1.IdentityService/GetIdentityStatus",
     "/agntcy.dir.identity.v1.IdentityService/Resolve",
@@ -38,6 +38,8 @@ const OFFERED: [&str; 17] = [
     "/agntcy.dir.store.v1.StoreService/Lookup",
     "/agntcy.dir.store.v1.StoreService/Pull",
     "/agntcy.dir.store.v1.StoreService/Push",
+    "/directory.admin.v1.AdminService/ExplainAccess",
+    "/directory.admin.v1.AdminService/ExplainOwnAccess",
     "/directory.admin.v1.AdminService/GetIdentity",
     "/directory.admin.v1.AdminService/GetIndexStatus",
     "/directory.watch.v1.WatchService/Watch",

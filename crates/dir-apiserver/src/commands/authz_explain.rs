@@ -4,7 +4,7 @@ use super::authz::{broken, report};
 use crate::authz::Source;
 use crate::cli::Output;
 use crate::exit::Status;
-use dir_core::policy::{Cause, Decision, Explanation, Rule, RuleEffect};
+use dir_core::policy::{Explanation, Rule, RuleEffect};
 use dir_core::{Principal, Timestamp};
 use serde_json::{Value, json};
 
@@ -24,7 +24,7 @@ pub(super) fn run(
         "method": method,
         "at": at.rfc3339(),
         "decision": found.decision.effect.as_str(),
-        "cause": cause(&found.decision),
+        "cause": found.decision.reason(),
         "rule": found.decision.rule.map(rule),
         "nearest": found.misses.iter().map(|miss| {
             let mut told = rule(miss.rule);
@@ -38,7 +38,7 @@ pub(super) fn run(
 
 fn human(who: &str, method: &str, found: &Explanation<'_>) -> String {
     let word = found.decision.effect.as_str();
-    let mut text = format!("{word}: {who} calling {method}\n  {}\n", cause(&found.decision));
+    let mut text = format!("{word}: {who} calling {method}\n  {}\n", found.decision.reason());
     if let Some(rule) = found.decision.rule {
         text.push_str(&format!("  {}: {}\n", rule.place(), spelled(rule)));
     }
@@ -51,21 +51,6 @@ fn human(who: &str, method: &str, found: &Explanation<'_>) -> String {
         ));
     }
     text
-}
-
-/// Why, in words.
-pub(super) fn cause(decision: &Decision<'_>) -> &'static str {
-    match (decision.cause, decision.rule.map(|r| r.effect)) {
-        (Cause::Open, _) => "the method needs no identity",
-        (Cause::Anonymous, _) => "nobody is authenticated",
-        (Cause::Rule, Some(RuleEffect::Deny)) => "a deny rule wins over every allow rule",
-        (Cause::Rule, _) => "a rule allows it",
-        (Cause::NoRule, _) => "no rule allows it",
-        (Cause::Ended, _) => "the rules that allowed it have ended",
-        (Cause::UnknownMethod, _) => "no service of this server has the method",
-        (Cause::Own, _) => "every caller with an identity may call it",
-        (Cause::Gateway, _) => "the gateway that calls for somebody may not call it itself",
-    }
 }
 
 fn spelled(rule: &Rule) -> String {

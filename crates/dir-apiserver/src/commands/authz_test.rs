@@ -1,7 +1,6 @@
 //! `authz test`: a policy held against a table of expected decisions.
 
 use super::authz::{Reading, broken, now, principal, report, time};
-use super::authz_explain::cause;
 use crate::authz::read_bounded;
 use crate::cli::Output;
 use crate::config::Loaded;
@@ -111,7 +110,7 @@ fn judge(case: &Case, policy: &Policy, at: Option<Timestamp>) -> Result<Outcome,
         format!("ok      {name}\n")
     } else {
         let wanted = format!("{wanted}{}", by(case.rule.as_deref()));
-        format!("FAILED  {name}\n        expected {wanted}, got {is}{}: {}\n", by(rule), cause(&decision))
+        format!("FAILED  {name}\n        expected {wanted}, got {is}{}: {}\n", by(rule), decision.reason())
     };
     let told = json!({
         "name": case.name,

@@ -67,6 +67,27 @@ impl Policy {
         Explanation { decision, misses }
     }
 
+    /// As [`Policy::explain`], of a call that a gateway makes for somebody. Of whoever lacks the grant the nearest rules
+    /// are told.
+    pub fn explain_delegated(
+        &self,
+        principal: &Principal,
+        gateway: &Principal,
+        method: &str,
+        now: Timestamp,
+    ) -> Explanation<'_> {
+        let alone = self.explain(principal, method, now);
+        let grants = |who: &Principal| self.grants(who, None);
+        let (theirs, own) = (grants(principal), grants(gateway));
+        let number = self.catalogue().find(method);
+        let decision = self.judge_delegated(theirs.as_deref(), own.as_deref(), number, now);
+        let misses = match decision.cause {
+            Cause::Gateway => self.misses(gateway, method, now),
+            _ => alone.misses,
+        };
+        Explanation { decision, misses }
+    }
+
     fn misses(&self, principal: &Principal, method: &str, now: Timestamp) -> Vec<Miss<'_>> {
         let Some(number) = self.catalogue().find(method) else { return Vec::new() };
         let id = principal.spiffe_id();

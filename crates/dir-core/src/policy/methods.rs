@@ -8,8 +8,8 @@ use std::sync::Arc;
 pub enum Permission {
     /// Nothing, not even an identity.
     Open,
-    /// An identity and no rule: what callers ask about themselves. A deny rule takes it away.
-    Own,
+    /// An identity, whoever it is; a rule may still deny it.
+    Identity,
     /// `@read`.
     Read,
     /// `@write`.
@@ -33,7 +33,7 @@ impl Permission {
 /// Every method that a server may have, with its permission. A method without a row is denied to everybody; a test of
 /// `dir-api` fails when a method of the descriptors has none.
 pub const PERMISSIONS: &[(&str, &[(&str, Permission)])] = {
-    use Permission::{Admin, Open, Read, Write};
+    use Permission::{Admin, Identity, Open, Read, Write};
     &[
         (
             "agntcy.dir.store.v1.StoreService",
@@ -100,7 +100,15 @@ pub const PERMISSIONS: &[(&str, &[(&str, Permission)])] = {
         ),
         ("agntcy.dir.runtime.v1.DiscoveryService", &[("GetWorkload", Read), ("ListWorkloads", Read)]),
         ("directory.watch.v1.WatchService", &[("Watch", Read)]),
-        ("directory.admin.v1.AdminService", &[("GetIdentity", Admin), ("GetIndexStatus", Admin)]),
+        (
+            "directory.admin.v1.AdminService",
+            &[
+                ("GetIdentity", Admin),
+                ("GetIndexStatus", Admin),
+                ("ExplainAccess", Admin),
+                ("ExplainOwnAccess", Identity),
+            ],
+        ),
         ("grpc.health.v1.Health", &[("Check", Open), ("List", Read), ("Watch", Open)]),
         ("grpc.reflection.v1.ServerReflection", &[("ServerReflectionInfo", Read)]),
         ("grpc.reflection.v1alpha.ServerReflection", &[("ServerReflectionInfo", Read)]),

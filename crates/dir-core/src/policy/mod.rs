@@ -148,8 +148,8 @@ impl Effect {
 pub enum Cause {
     /// The method needs no identity.
     Open,
-    /// Every caller with an identity may call it.
-    Own,
+    /// The method needs an identity, whichever it is.
+    Identity,
     /// There is no identity.
     Anonymous,
     /// A rule decided.
@@ -178,6 +178,21 @@ pub struct Decision<'p> {
 }
 
 impl Decision<'_> {
+    /// Why, in words.
+    pub fn reason(&self) -> &'static str {
+        match (self.cause, self.rule.map(|r| r.effect)) {
+            (Cause::Open, _) => "the method needs no identity",
+            (Cause::Identity, _) => "the method needs an identity, whichever it is",
+            (Cause::Anonymous, _) => "nobody is authenticated",
+            (Cause::Rule, Some(RuleEffect::Deny)) => "a deny rule wins over every allow rule",
+            (Cause::Rule, _) => "a rule allows it",
+            (Cause::NoRule, _) => "no rule allows it",
+            (Cause::Ended, _) => "the rules that allowed it have ended",
+            (Cause::UnknownMethod, _) => "no service of this server has the method",
+            (Cause::Gateway, _) => "the gateway that calls for somebody may not call it itself",
+        }
+    }
+
     /// Until when an allowed call may go on; `None` is for ever.
     pub fn until(&self) -> Option<Timestamp> {
         let granting = [self.rule, self.gateway].into_iter().flatten();
@@ -291,13 +306,13 @@ impl Policy {
             return refuse(self.denial(), Cause::UnknownMethod);
         };
         match grants.cells.get(method.number()) {
-            Some(Cell::Allow(rule)) => self.by(*rule, Effect::Allow),
             Some(Cell::Deny(rule)) => self.by(*rule, self.denial()),
+            _ if permission == Permission::Identity => refuse(Effect::Allow, Cause::Identity),
+            Some(Cell::Allow(rule)) => self.by(*rule, Effect::Allow),
             Some(Cell::Until(rules)) => {
                 let open = rules.iter().find(|r| !self.compiled.rules[**r].has_ended(now));
                 open.map_or_else(|| refuse(self.denial(), Cause::Ended), |rule| self.by(*rule, Effect::Allow))
             }
-            Some(Cell::Nothing) | None if permission == Permission::Own => refuse(Effect::Allow, Cause::Own),
             Some(Cell::Nothing) | None => refuse(self.denial(), Cause::NoRule),
         }
     }

@@ -133,6 +133,79 @@ pub mod get_index_status_response {
         }
     }
 }
+/// Asks what the caller may do.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ExplainOwnAccessRequest {
+    /// Full method name, `/pkg.Service/Method`.
+    #[prost(string, tag = "1")]
+    pub method: ::prost::alloc::string::String,
+}
+/// Asks what somebody may do.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ExplainAccessRequest {
+    /// SPIFFE ID, `oidc:<provider>:…`, `anonymous:http` or `anonymous`.
+    #[prost(string, tag = "1")]
+    pub subject: ::prost::alloc::string::String,
+    /// Full method name, `/pkg.Service/Method`.
+    #[prost(string, tag = "2")]
+    pub method: ::prost::alloc::string::String,
+    /// SPIFFE ID of a gateway that calls for the subject; empty: the subject calls by itself.
+    #[prost(string, tag = "3")]
+    pub gateway: ::prost::alloc::string::String,
+}
+/// A decision of the policy, and why it is what it is.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct ExplainAccessResponse {
+    /// Who is asked about, as the node spells it.
+    #[prost(string, tag = "1")]
+    pub subject: ::prost::alloc::string::String,
+    /// The gateway that calls for the subject; empty without one.
+    #[prost(string, tag = "2")]
+    pub gateway: ::prost::alloc::string::String,
+    /// Full method name.
+    #[prost(string, tag = "3")]
+    pub method: ::prost::alloc::string::String,
+    /// `allow`, `deny`, `would_deny` (shadow mode: the call goes on) or `unauthenticated`.
+    #[prost(string, tag = "4")]
+    pub decision: ::prost::alloc::string::String,
+    /// One sentence.
+    #[prost(string, tag = "5")]
+    pub cause: ::prost::alloc::string::String,
+    /// The rule that decided; absent when none did.
+    #[prost(message, optional, tag = "6")]
+    pub rule: ::core::option::Option<AccessRule>,
+    /// For a call that is refused the nearest rules that did not allow it, nearest first.
+    #[prost(message, repeated, tag = "7")]
+    pub nearest: ::prost::alloc::vec::Vec<AccessRule>,
+    /// Number of the policy in force; 0 when calls are not checked.
+    #[prost(uint64, tag = "8")]
+    pub policy_generation: u64,
+}
+/// A rule of the policy.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct AccessRule {
+    /// Its id; `line-4` for a rule of a CSV policy.
+    #[prost(string, tag = "1")]
+    pub id: ::prost::alloc::string::String,
+    /// Its line in the policy file; 0 when it comes from no file.
+    #[prost(uint32, tag = "2")]
+    pub line: u32,
+    /// `allow` or `deny`.
+    #[prost(string, tag = "3")]
+    pub effect: ::prost::alloc::string::String,
+    /// For a rule that did not decide: in what it differs from the call.
+    #[prost(string, tag = "4")]
+    pub difference: ::prost::alloc::string::String,
+    /// Whom it is about. Told to those who may ask about others.
+    #[prost(string, repeated, tag = "5")]
+    pub subjects: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// What it is about. Told to those who may ask about others.
+    #[prost(string, tag = "6")]
+    pub methods: ::prost::alloc::string::String,
+    /// When it ends; absent when it does not.
+    #[prost(message, optional, tag = "7")]
+    pub not_after: ::core::option::Option<::prost_types::Timestamp>,
+}
 /// Generated client implementations.
 pub mod admin_service_client {
     #![allow(
@@ -279,6 +352,64 @@ pub mod admin_service_client {
                 );
             self.inner.unary(req, path, codec).await
         }
+        /// Tells who the caller is to this node and whether it may call a method, and why. Every caller with an identity may
+        /// ask.
+        pub async fn explain_own_access(
+            &mut self,
+            request: impl tonic::IntoRequest<super::ExplainOwnAccessRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::ExplainAccessResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/directory.admin.v1.AdminService/ExplainOwnAccess",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(
+                    GrpcMethod::new(
+                        "directory.admin.v1.AdminService",
+                        "ExplainOwnAccess",
+                    ),
+                );
+            self.inner.unary(req, path, codec).await
+        }
+        /// Tells whether somebody may call a method, and why.
+        pub async fn explain_access(
+            &mut self,
+            request: impl tonic::IntoRequest<super::ExplainAccessRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::ExplainAccessResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/directory.admin.v1.AdminService/ExplainAccess",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(
+                    GrpcMethod::new("directory.admin.v1.AdminService", "ExplainAccess"),
+                );
+            self.inner.unary(req, path, codec).await
+        }
     }
 }
 /// Generated server implementations.
@@ -308,6 +439,23 @@ pub mod admin_service_server {
             request: tonic::Request<super::GetIndexStatusRequest>,
         ) -> std::result::Result<
             tonic::Response<super::GetIndexStatusResponse>,
+            tonic::Status,
+        >;
+        /// Tells who the caller is to this node and whether it may call a method, and why. Every caller with an identity may
+        /// ask.
+        async fn explain_own_access(
+            &self,
+            request: tonic::Request<super::ExplainOwnAccessRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::ExplainAccessResponse>,
+            tonic::Status,
+        >;
+        /// Tells whether somebody may call a method, and why.
+        async fn explain_access(
+            &self,
+            request: tonic::Request<super::ExplainAccessRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::ExplainAccessResponse>,
             tonic::Status,
         >;
     }
@@ -463,6 +611,97 @@ pub mod admin_service_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = GetIndexStatusSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/directory.admin.v1.AdminService/ExplainOwnAccess" => {
+                    #[allow(non_camel_case_types)]
+                    struct ExplainOwnAccessSvc<T: AdminService>(pub Arc<T>);
+                    impl<
+                        T: AdminService,
+                    > tonic::server::UnaryService<super::ExplainOwnAccessRequest>
+                    for ExplainOwnAccessSvc<T> {
+                        type Response = super::ExplainAccessResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::ExplainOwnAccessRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as AdminService>::explain_own_access(&inner, request)
+                                    .await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = ExplainOwnAccessSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/directory.admin.v1.AdminService/ExplainAccess" => {
+                    #[allow(non_camel_case_types)]
+                    struct ExplainAccessSvc<T: AdminService>(pub Arc<T>);
+                    impl<
+                        T: AdminService,
+                    > tonic::server::UnaryService<super::ExplainAccessRequest>
+                    for ExplainAccessSvc<T> {
+                        type Response = super::ExplainAccessResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::ExplainAccessRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as AdminService>::explain_access(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = ExplainAccessSvc(inner);
                         let codec = tonic_prost::ProstCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(

@@ -1,5 +1,6 @@
 //! The commands, one file each, and what they share.
 
+pub(crate) mod access;
 pub(crate) mod cid;
 pub(crate) mod completion;
 pub(crate) mod config;
@@ -135,6 +136,7 @@ async fn dispatch(context: &Context, command: Command) -> Result<u8, Fail> {
         Command::Cid(args) => cid::run(context, args).await,
         Command::Health(args) => health::run(context, args).await,
         Command::Profile(command) => profile::run(context, command),
+        Command::Access(command) => access::run(context, &command).await,
         Command::Config(command) => config::run(context, &command),
         Command::Version(args) => version::run(context, args).await,
         Command::Completion(args) => completion::run(context, &args),

@@ -1,8 +1,8 @@
 //! A node in this process, and the program run beside it.
 
-use dir_api::{App, AppConfig, AppDeps, Conn, ServeConfig, plain_incoming, serve};
-use dir_core::Clock;
+use dir_api::{App, AppConfig, AppDeps, Authorization, Conn, ServeConfig, plain_incoming, serve};
 use dir_core::identity::IdentityStatus;
+use dir_core::{Clock, Policy};
 use dir_engine::{Deps, Engine, EngineConfig};
 use dir_identity::devapi::{DevConfig, DevDomain, DevSvid, DevWorkloadApi};
 use dir_identity::{AcceptorConfig, Identity, WorkloadConfig, accept_loop};
@@ -26,7 +26,11 @@ pub(crate) struct Node {
     pub(crate) ready: watch::Sender<bool>,
 }
 
-fn app(identity: Option<Arc<dyn IdentityStatus>>) -> (App, watch::Sender<bool>) {
+fn app(
+    identity: Option<Arc<dyn IdentityStatus>>,
+    policy: Option<Policy>,
+    registry: &Registry,
+) -> (App, watch::Sender<bool>) {
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let deps = Deps {
         store: Arc::new(MemoryStore::new(Limits::default())),
@@ -38,10 +42,14 @@ fn app(identity: Option<Arc<dyn IdentityStatus>>) -> (App, watch::Sender<bool>) 
     let deps = AppDeps {
         engine: Engine::new(deps, EngineConfig::default()),
         identity,
-        authorization: None,
+        authorization: policy.map(|policy| {
+            let authorization = Authorization::new(registry).unwrap();
+            authorization.set(policy);
+            authorization
+        }),
         ready: readiness,
         clock,
-        registry: &Registry::new(),
+        registry,
     };
     let config = AppConfig { version: "9.8.7".to_owned(), ..AppConfig::default() };
     (App::new(deps, config).unwrap(), ready)
@@ -52,7 +60,7 @@ impl Node {
     pub(crate) async fn plain() -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap().to_string();
-        let (app, ready) = app(None);
+        let (app, ready) = app(None, None, &Registry::new());
         let incoming = plain_incoming(listener, Arc::new(SystemClock));
         let never = CancellationToken::new();
         tokio::spawn(serve(incoming, app, ServeConfig::default(), never.clone(), never));
@@ -61,13 +69,18 @@ impl Node {
 
     /// With the SVID of this socket.
     pub(crate) async fn x509(socket: String) -> Self {
+        Self::guarded(socket, None).await
+    }
+
+    /// With the SVID of this socket, and a policy.
+    pub(crate) async fn guarded(socket: String, policy: Option<Policy>) -> Self {
         let clock = Arc::new(SystemClock);
         let registry = Registry::new();
         let workload = WorkloadConfig { socket, ..WorkloadConfig::default() };
         let identity = Identity::obtain(workload, clock.clone(), &registry).await.unwrap();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap().to_string();
-        let (app, ready) = app(Some(Arc::new(identity.clone())));
+        let (app, ready) = app(Some(Arc::new(identity.clone())), policy, &Registry::new());
         let never = CancellationToken::new();
         let config = AcceptorConfig::default();
         let accepted = accept_loop(listener, identity, config, clock, &registry, never.clone());

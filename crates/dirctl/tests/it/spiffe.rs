@@ -35,6 +35,43 @@ async fn the_whole_way_with_svids() {
 }
 
 #[tokio::test]
+async fn f5_access_explain_says_who_i_am_and_which_rule_decides() {
+    use dir_core::policy::{Matching, UnknownMethod};
+    let dir = tempfile::tempdir().unwrap();
+    let api = workload_api(dir.path(), "example.org", "spiffe://example.org/node").await;
+    let socket = api.socket_uri();
+    let text = "p,other.example,*\np,example.org,/agntcy.dir.store.v1.StoreService/Pull\n";
+    let catalogue = dir_api::method_catalogue();
+    let loaded =
+        dir_core::Policy::parse_csv(text, Matching::Strict, &catalogue, UnknownMethod::Error).unwrap();
+    let node = Node::guarded(socket.clone(), Some(loaded.policy)).await;
+    let env = [
+        ("DIRECTORY_CLIENT_SERVER_ADDRESS", node.address.as_str()),
+        ("DIRECTORY_CLIENT_AUTH_MODE", "x509"),
+        ("DIRECTORY_CLIENT_SPIFFE_SOCKET_PATH", socket.as_str()),
+    ];
+    let ran = run(&env, &["access", "explain"], b"").await;
+    assert_eq!(ran.code, Some(8), "{ran:?}");
+    assert_eq!(
+        ran.stdout,
+        "deny: spiffe://example.org/node calling /agntcy.dir.store.v1.StoreService/Push\n  \
+         no rule allows it\n  nearest rule line-1 (line 1) differs in trust domain\n  \
+         nearest rule line-2 (line 2) differs in method\n  policy number 1 since the start of the server\n"
+    );
+    let ran = run(&env, &["access", "explain", "StoreService/Pull", "-o", "json"], b"").await;
+    assert_eq!(ran.code, Some(0), "{ran:?}");
+    let told = ran.json();
+    assert_eq!((&told["decision"], &told["rule"]["line"]), (&"allow".into(), &2.into()), "{told}");
+    assert_eq!(told["subject"], "spiffe://example.org/node");
+    // About others only who may: the policy gives nobody @admin here.
+    let ran = run(&env, &["access", "explain", "--subject", "spiffe://other.example/w"], b"").await;
+    assert_eq!(ran.code, Some(8), "{ran:?}");
+    assert!(ran.stderr.contains("AdminService/ExplainAccess"), "{ran:?}");
+    assert_eq!(run(&env, &["access", "explain", "Push"], b"").await.code, Some(2));
+    assert_eq!(run(&env, &["access", "explain", "--gateway", "x"], b"").await.code, Some(2));
+}
+
+#[tokio::test]
 async fn tls_met_with_plaintext() {
     let dir = tempfile::tempdir().unwrap();
     let api = workload_api(dir.path(), "example.org", "spiffe://example.org/node").await;

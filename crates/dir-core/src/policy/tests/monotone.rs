@@ -83,12 +83,13 @@ fn naive(policy: &Policy) -> Vec<bool> {
                 .filter(|r| r.concerns(&who, None) && r.methods.contains(method))
                 .collect();
             for secs in [0, 5, 20] {
-                let open = policy.catalogue().permission(method) == Some(Permission::Open);
+                let needs = policy.catalogue().permission(method);
+                let (open, any) = (needs == Some(Permission::Open), needs == Some(Permission::Identity));
                 let denied = about.iter().any(|r| r.effect == RuleEffect::Deny);
                 let allowed = about
                     .iter()
                     .any(|r| r.effect == RuleEffect::Allow && !r.has_ended(Timestamp::from_secs(secs)));
-                all.push(open || (allowed && !denied));
+                all.push(open || ((allowed || any) && !denied));
             }
         }
     }

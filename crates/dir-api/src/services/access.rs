@@ -1,0 +1,111 @@
+//! `ExplainAccess` and `ExplainOwnAccess` of `directory.admin.v1.AdminService`.
+
+use super::rpc::{self, encode};
+use crate::app::Inner;
+use crate::body::RequestBody;
+use crate::delegated::Gateway;
+use crate::status;
+use bytes::Bytes;
+use dir_core::policy::{Effect, Explanation, Rule, RuleEffect};
+use dir_core::{Peer, Principal, SpiffeId};
+use dir_proto::convert;
+use dir_proto::directory::admin::v1 as pb;
+use http::{Request, Response};
+use std::sync::Arc;
+use tonic::Status;
+use tonic::body::Body;
+
+/// Longest subject or method that is looked at, in bytes: that of the longest SPIFFE ID.
+const TEXT_MAX: usize = 2048;
+
+/// What the caller itself may do: the rules are named, and not told.
+pub(crate) async fn own(app: &Inner, request: Request<RequestBody>) -> Response<Body> {
+    let peer = request.extensions().get::<Arc<Peer>>();
+    let who = peer.map_or(Principal::Anonymous, |peer| peer.principal.clone());
+    let gateway = request.extensions().get::<Gateway>().map(|gateway| gateway.0.clone());
+    rpc::unary(request, |asked: pb::ExplainOwnAccessRequest| async move {
+        explain(app, &who, gateway.as_ref(), &asked.method, false)
+    })
+    .await
+}
+
+/// What anybody may do.
+pub(crate) async fn any(app: &Inner, request: Request<RequestBody>) -> Response<Body> {
+    rpc::unary(request, |asked: pb::ExplainAccessRequest| async move {
+        let who = principal(&asked.subject)?;
+        let gateway = match asked.gateway.as_str() {
+            "" => None,
+            id => Some(workload(id)?),
+        };
+        explain(app, &who, gateway.as_ref(), &asked.method, true)
+    })
+    .await
+}
+
+fn principal(text: &str) -> Result<Principal, Status> {
+    match text {
+        "anonymous" => Ok(Principal::Anonymous),
+        "anonymous:http" => Ok(Principal::Http),
+        _ if text.starts_with("oidc:") => {
+            Principal::parse_delegated(text).map_err(|why| status::bad_request(format!("subject: {why}")))
+        }
+        _ => workload(text),
+    }
+}
+
+fn workload(text: &str) -> Result<Principal, Status> {
+    let id: SpiffeId = text.parse().map_err(|why| status::bad_request(format!("subject: {why}")))?;
+    if id.is_root() {
+        return Err(status::bad_request("subject: the SPIFFE ID of a workload has a path".to_owned()));
+    }
+    Ok(Principal::Spiffe(id))
+}
+
+fn explain(
+    app: &Inner,
+    who: &Principal,
+    gateway: Option<&Principal>,
+    method: &str,
+    told: bool,
+) -> Result<Bytes, Status> {
+    if method.len() > TEXT_MAX || !method.starts_with('/') {
+        return Err(status::bad_request("method: write /pkg.Service/Method".to_owned()));
+    }
+    let mut answer = pb::ExplainAccessResponse {
+        subject: who.to_string(),
+        gateway: gateway.map(ToString::to_string).unwrap_or_default(),
+        method: method.to_owned(),
+        ..pb::ExplainAccessResponse::default()
+    };
+    let Some(authorization) = &app.authorization else {
+        Effect::Allow.as_str().clone_into(&mut answer.decision);
+        "calls are not checked: authz.enabled is false".clone_into(&mut answer.cause);
+        return Ok(encode(&answer));
+    };
+    let (policy, generation) = authorization.active().ok_or_else(status::authorization_unavailable)?;
+    let now = app.clock.now();
+    let Explanation { decision, misses } = match gateway {
+        None => policy.explain(who, method, now),
+        Some(gateway) => policy.explain_delegated(who, gateway, method, now),
+    };
+    decision.effect.as_str().clone_into(&mut answer.decision);
+    decision.reason().clone_into(&mut answer.cause);
+    answer.policy_generation = generation;
+    answer.rule = decision.rule.map(|found| rule(found, "", told));
+    answer.nearest = misses.iter().map(|miss| rule(miss.rule, miss.difference.as_str(), told)).collect();
+    Ok(encode(&answer))
+}
+
+/// Whom rules are about is told to those alone who may ask about others: a policy names partners.
+fn rule(rule: &Rule, difference: &str, told: bool) -> pb::AccessRule {
+    let subjects = rule.subjects.iter().filter(|_| told).map(ToString::to_string).collect();
+    pb::AccessRule {
+        id: rule.id.clone(),
+        line: rule.line.and_then(|line| u32::try_from(line).ok()).unwrap_or_default(),
+        effect: if rule.effect == RuleEffect::Deny { "deny" } else { "allow" }.to_owned(),
+        difference: difference.to_owned(),
+        subjects,
+        methods: if told { rule.methods_text.clone() } else { String::new() },
+        not_after: rule.not_after.map(convert::timestamp),
+    }
+}
