@@ -1,7 +1,7 @@
 # Directory: build, run, test. `make help` lists the targets.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help run demo lab build setup lint test test-unit test-interop test-chart test-world bench clean
+.PHONY: help run demo lab build setup lint test test-unit test-interop test-chart test-world fuzz bench clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | sort | expand -t 16
@@ -39,6 +39,9 @@ test-world: ## the same product against real SPIRE and real Zot (found on PATH)
 	@scripts/check-world.sh
 	cargo build --workspace --locked
 	cargo test --workspace --locked --features product-tests/world,dir-store/world --test world
+
+fuzz: ## every parser of foreign bytes, FUZZ_SECONDS (30) each, with libFuzzer; `make test` has a short run without it
+	@scripts/fuzz.sh
 
 bench: ## the benchmark report: table on the screen, JSON in bench-report/
 	@scripts/bench.sh

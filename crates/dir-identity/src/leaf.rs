@@ -32,6 +32,11 @@ pub struct Leaf {
 }
 
 impl Leaf {
+    /// What a client's leaf has to be, apart from its chain and the time.
+    pub fn of_client(der: &[u8]) -> Result<Self, Refusal> {
+        Self::parse(der, Some(Usage::Client))
+    }
+
     /// Checks everything about a leaf that needs neither a bundle nor the time. With `None` any usage will do.
     pub(crate) fn parse(der: &[u8], usage: Option<Usage>) -> Result<Self, Refusal> {
         let (rest, cert) = X509Certificate::from_der(der)

@@ -18,6 +18,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("dir-client", &["dir-core", "dir-identity", "dir-proto"]),
     ("dir-runtime", &["dir-core"]),
     ("dir-testkit", &["dir-core", "dir-identity", "dir-proto"]),
+    ("dir-fuzz", &["dir-core", "dir-identity", "dir-proto"]),
     ("dir-admin", &["dir-client", "dir-core", "dir-proto", "dir-runtime"]),
     ("dirctl", &["dir-client", "dir-core", "dir-oasf", "dir-proto", "dir-runtime"]),
 ];
