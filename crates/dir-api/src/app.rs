@@ -5,6 +5,7 @@ use crate::authz::Authorization;
 use crate::methods::Methods;
 use crate::metrics::Metrics;
 use crate::rate::{Limiter, NoSuchMethod, RateConfig};
+use crate::services::info::InfoConfig;
 use crate::services::reflection::{self, Reflection};
 use crate::token::{Gate, Tokens};
 use dir_core::identity::IdentityStatus;
@@ -35,6 +36,8 @@ pub struct AppConfig {
     pub trusted_gateways: HashSet<SpiffeId>,
     /// With it, callers are who their token says; `None`: who the handshake says.
     pub tokens: Option<Tokens>,
+    /// What `GetServerInfo` says beyond what the services know themselves.
+    pub info: InfoConfig,
     /// A watch that has nothing to tell says so this often.
     pub watch_bookmark_interval: Duration,
 }
@@ -50,6 +53,7 @@ impl Default for AppConfig {
             audit: None,
             trusted_gateways: HashSet::new(),
             tokens: None,
+            info: InfoConfig::default(),
             watch_bookmark_interval: Duration::from_secs(30),
         }
     }

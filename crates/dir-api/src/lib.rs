@@ -36,4 +36,5 @@ pub use authz::Authorization;
 pub use methods::method_catalogue;
 pub use rate::{NoSuchMethod, Rate, RateConfig};
 pub use serve::{Conn, ServeConfig, ServeEnd, plain_incoming, serve};
+pub use services::info::{AuthMode, InfoConfig, ServerInfo};
 pub use token::Tokens;

@@ -2,7 +2,7 @@
 
 use crate::body::RequestBody;
 use crate::conn::Shared;
-use crate::services::{access, admin, events, health, listing, naming, search, store, watch};
+use crate::services::{access, admin, events, health, info, listing, naming, search, store, watch};
 use crate::status;
 use http::{HeaderValue, Request, Response};
 use tonic::body::Body;
@@ -24,6 +24,7 @@ pub(crate) enum Route {
     GetVerificationInfo,
     GetIdentityStatus,
     Watch,
+    GetServerInfo,
     GetIdentity,
     GetIndexStatus,
     ExplainAccess,
@@ -57,6 +58,7 @@ impl Route {
             "/agntcy.dir.naming.v1.NamingService/GetVerificationInfo" => Route::GetVerificationInfo,
             "/agntcy.dir.identity.v1.IdentityService/GetIdentityStatus" => Route::GetIdentityStatus,
             "/directory.watch.v1.WatchService/Watch" => Route::Watch,
+            "/directory.info.v1.ServerInfoService/GetServerInfo" => Route::GetServerInfo,
             "/directory.admin.v1.AdminService/GetIdentity" => Route::GetIdentity,
             "/directory.admin.v1.AdminService/GetIndexStatus" => Route::GetIndexStatus,
             "/directory.admin.v1.AdminService/ExplainAccess" => Route::ExplainAccess,
@@ -94,6 +96,7 @@ pub(crate) async fn handle(
         Route::GetVerificationInfo => naming::verification(app, request_id, request).await,
         Route::GetIdentityStatus => naming::identity_status(app, request_id, request).await,
         Route::Watch => watch::watch(app, conn.stopping.clone(), request).await,
+        Route::GetServerInfo => info::server_info(app, request).await,
         Route::GetIdentity => admin::identity(app, request).await,
         Route::GetIndexStatus => admin::index_status(app, request).await,
         Route::ExplainAccess => access::any(app, request).await,

@@ -10,10 +10,12 @@ use crate::watch::Faults;
 use bytes::Bytes;
 use dir_core::Clock;
 use dir_core::identity::IdentityReport;
+use dir_identity::{Leaf, Refusal};
 use futures::Stream;
 use http::Uri;
 use http::uri::PathAndQuery;
 use prost::Message;
+use rustls::pki_types::CertificateDer;
 use std::sync::Arc;
 use std::time::Duration;
 use tonic::client::Grpc;
@@ -83,6 +85,12 @@ impl Client {
     /// What this process knows of its own identity; `None` unless the auth mode is x509.
     pub fn identity(&self) -> Option<IdentityReport> {
         self.inner.dialer.report()
+    }
+
+    /// Judges a server's chain, leaf first, by the bundles and the expectation of this client; `None` unless it has an
+    /// SVID.
+    pub fn judge_server(&self, chain: &[CertificateDer<'_>]) -> Option<Result<Leaf, Refusal>> {
+        self.inner.dialer.judge_server(chain)
     }
 
     /// The server alone: `localhost:8888`.

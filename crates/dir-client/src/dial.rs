@@ -6,8 +6,10 @@ use crate::error::{ClientError, Kind};
 use crate::security::Security;
 use crate::watch::{Faults, Watched};
 use dir_core::identity::IdentityReport;
+use dir_identity::{Leaf, Refusal};
 use http::Uri;
 use hyper_util::rt::TokioIo;
+use rustls::pki_types::CertificateDer;
 use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
@@ -69,6 +71,11 @@ impl Dialer {
     /// What this process knows of its own identity, where it has one.
     pub(crate) fn report(&self) -> Option<IdentityReport> {
         self.inner.security.report()
+    }
+
+    /// See [`crate::Client::judge_server`].
+    pub(crate) fn judge_server(&self, chain: &[CertificateDer<'_>]) -> Option<Result<Leaf, Refusal>> {
+        self.inner.security.judge_server(chain)
     }
 
     pub(crate) fn new(target: Target, security: Security, timeout: Duration, faults: Faults) -> Self {

@@ -13,6 +13,7 @@ mod document;
 pub mod error;
 mod exchange;
 mod node;
+pub mod probe;
 mod search;
 mod security;
 pub mod settings;
@@ -29,7 +30,7 @@ pub use dir_proto::directory::admin::v1::{AccessRule, ExplainAccessResponse};
 pub use document::{Document, DocumentError};
 pub use error::{ClientError, Kind, exit};
 pub use exchange::{WINDOW, WINDOW_BYTES};
-pub use node::Health;
+pub use node::{Health, auth_mode_name};
 pub use search::{Cids, Records};
 pub use store::{Lookup, Pull, Push};
 

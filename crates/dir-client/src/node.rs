@@ -1,4 +1,4 @@
-//! What a node says of itself: health, identity, index.
+//! What a node says of itself: health, facts for clients, identity, index.
 
 use crate::client::Client;
 use crate::error::ClientError;
@@ -6,7 +6,9 @@ use dir_proto::directory::admin::v1::{
     ExplainAccessRequest, ExplainAccessResponse, ExplainOwnAccessRequest, GetIdentityRequest,
     GetIdentityResponse, GetIndexStatusRequest, GetIndexStatusResponse,
 };
+use dir_proto::directory::info::v1::{AuthMode, GetServerInfoRequest, GetServerInfoResponse};
 
+const INFO: &str = "/directory.info.v1.ServerInfoService/GetServerInfo";
 const CHECK: &str = "/grpc.health.v1.Health/Check";
 const IDENTITY: &str = "/directory.admin.v1.AdminService/GetIdentity";
 const INDEX: &str = "/directory.admin.v1.AdminService/GetIndexStatus";
@@ -50,6 +52,18 @@ impl Health {
     }
 }
 
+/// The name of a way to authenticate, as configurations and JSON spell it.
+pub const fn auth_mode_name(mode: AuthMode) -> &'static str {
+    match mode {
+        AuthMode::Unspecified => "unknown",
+        AuthMode::None => "none",
+        AuthMode::X509Svid => "x509_svid",
+        AuthMode::JwtSvid => "jwt_svid",
+        AuthMode::Token => "token",
+        AuthMode::Oidc => "oidc",
+    }
+}
+
 impl Client {
     /// Whether the server (`""`) or one of its services serves.
     pub async fn health(&self, service: &str) -> Result<Health, ClientError> {
@@ -60,6 +74,12 @@ impl Client {
             2 => Health::NotServing,
             _ => Health::Unknown,
         })
+    }
+
+    /// What the server is and offers: version, services, auth modes, limits. Servers of other makes do not know this
+    /// call ([`crate::Kind::VersionSkew`]).
+    pub async fn server_info(&self) -> Result<GetServerInfoResponse, ClientError> {
+        self.unary(INFO, &GetServerInfoRequest {}).await
     }
 
     /// Which identity the server presents, and which bundles it holds.

@@ -7,7 +7,8 @@ use crate::error::{ClientError, Kind};
 use crate::spiffe::Spiffe;
 use dir_core::Clock;
 use dir_core::identity::IdentityReport;
-use rustls::pki_types::ServerName;
+use dir_identity::{Leaf, Refusal};
+use rustls::pki_types::{CertificateDer, ServerName};
 use std::net::IpAddr;
 use std::sync::Arc;
 use tokio_rustls::TlsConnector;
@@ -51,6 +52,14 @@ impl Security {
     pub(crate) fn report(&self) -> Option<IdentityReport> {
         match self {
             Security::Spiffe(spiffe, _) => spiffe.report(),
+            Security::Plain | Security::Files(..) => None,
+        }
+    }
+
+    /// What an SVID-carrying client makes of a server's chain.
+    pub(crate) fn judge_server(&self, chain: &[CertificateDer<'_>]) -> Option<Result<Leaf, Refusal>> {
+        match self {
+            Security::Spiffe(spiffe, _) => Some(spiffe.judge_server(chain)),
             Security::Plain | Security::Files(..) => None,
         }
     }

@@ -6,9 +6,10 @@ use crate::error::{ClientError, Kind};
 use dir_core::Clock;
 use dir_core::identity::{IdentityReport, IdentityStatus};
 use dir_identity::{
-    ConnectError, Connector, Identity, IdentityError, Refusal, RefuseReason, ServerCheck, StartupWait,
-    WorkloadConfig,
+    ConnectError, Connector, Identity, IdentityError, Leaf, Refusal, RefuseReason, Role, ServerCheck,
+    StartupWait, WorkloadConfig,
 };
+use rustls::pki_types::CertificateDer;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -20,6 +21,7 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(2);
 pub(crate) struct Spiffe {
     identity: Identity,
     connector: Connector,
+    check: ServerCheck,
     expected: ExpectedServer,
 }
 
@@ -38,6 +40,7 @@ impl Spiffe {
                 max: LONGEST_PAUSE,
                 total: config.identity_timeout,
             },
+            role: Role::Client,
             ..WorkloadConfig::default()
         };
         let obtained = Identity::obtain(workload, clock, &prometheus::Registry::new()).await;
@@ -47,13 +50,18 @@ impl Spiffe {
             ExpectedServer::TrustDomain(domain) => ServerCheck::TrustDomains(vec![domain.clone()]),
             ExpectedServer::Id(id) => ServerCheck::Exact(id.clone()),
         };
-        let connector = Connector::new(identity.clone(), check);
-        Ok(Self { identity, connector, expected: config.expected_server.clone() })
+        let connector = Connector::new(identity.clone(), check.clone());
+        Ok(Self { identity, connector, check, expected: config.expected_server.clone() })
     }
 
     /// What this process knows of its own identity.
     pub(crate) fn report(&self) -> Option<IdentityReport> {
         self.identity.report()
+    }
+
+    /// Judges a chain as a handshake would.
+    pub(crate) fn judge_server(&self, chain: &[CertificateDer<'_>]) -> Result<Leaf, Refusal> {
+        self.identity.judge_server(chain, &self.check)
     }
 
     /// Number of the present snapshot.

@@ -4,5 +4,7 @@ pub mod headers;
 pub mod ops;
 mod server;
 
-pub use ops::{About, ComponentHealth, HealthReport, HealthSource, OpsState, Status, router};
+pub use ops::{
+    About, ComponentHealth, HealthReport, HealthSource, Info, InfoSource, Limits, OpsState, Status, router,
+};
 pub use server::{HEADER_TIMEOUT, MAX_CONNECTIONS, serve};

@@ -25,6 +25,16 @@ impl Default for StartupWait {
     }
 }
 
+/// Whose identity it is: that decides how the wait for it is told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Role {
+    /// A server: operators read its log, and alert on the lines.
+    #[default]
+    Server,
+    /// A client: its caller gets the reason with the error, and hears of a long wait.
+    Client,
+}
+
 /// How to obtain an identity.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct WorkloadConfig {
@@ -37,6 +47,8 @@ pub struct WorkloadConfig {
     /// Host names that clients dial; an SVID with one of them among its DNS names is preferred, and their absence
     /// is warned about.
     pub public_hostnames: Vec<String>,
+    /// Who waits.
+    pub role: Role,
 }
 
 /// Reads a socket address in any of the accepted forms.

@@ -1,5 +1,6 @@
 //! The leaf checks of the X.509-SVID specification, section 4, and the stricter ones of our own.
 
+use crate::inspect::Seen;
 use crate::refuse::{Presented, Refusal, RefuseReason};
 use dir_core::identity::IdError;
 use dir_core::{SpiffeId, Timestamp};
@@ -84,6 +85,19 @@ impl Leaf {
 /// What a certificate says of itself, whether good or not. `None` if it cannot be read.
 pub(crate) fn describe(der: &[u8]) -> Option<Presented> {
     X509Certificate::from_der(der).ok().map(|(_, cert)| presented(&cert))
+}
+
+/// The same with validity and, where there is exactly one, the SPIFFE ID.
+pub(crate) fn inspect(der: &[u8]) -> Option<Seen> {
+    let (_, cert) = X509Certificate::from_der(der).ok()?;
+    let spiffe_id = names(&cert).ok().and_then(|(uris, _)| parse_id(&uris).ok());
+    Some(Seen {
+        presented: presented(&cert),
+        spiffe_id,
+        not_before: Timestamp::from_secs(cert.validity().not_before.timestamp()),
+        not_after: Timestamp::from_secs(cert.validity().not_after.timestamp()),
+        serial: hex(cert.raw_serial()),
+    })
 }
 
 fn presented(cert: &X509Certificate<'_>) -> Presented {

@@ -1,7 +1,7 @@
 //! The one writer: waits for the first state, then follows every change.
 
 use crate::bundle::{BundleSet, Trust, TrustBundle, WORKLOAD_API};
-use crate::config::WorkloadConfig;
+use crate::config::{Role, WorkloadConfig};
 use crate::error::{IdentityError, WaitReason};
 use crate::feed::{self, X509Feed};
 use crate::identity::{DENIALS_MAX, Shared};
@@ -20,7 +20,7 @@ use std::time::Duration;
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, MissedTickBehavior, interval_at};
 use tokio_util::sync::CancellationToken;
-use tracing::{error, info, warn};
+use tracing::{debug, error, info, warn};
 
 type FeedEvent = feed::FeedEvent<X509SvidResponse>;
 
@@ -108,7 +108,9 @@ pub(crate) async fn boot(
 
 fn warn_waiting(config: &WorkloadConfig, elapsed: Duration, reason: &WaitReason) {
     let elapsed = elapsed.as_secs();
-    if *reason == WaitReason::NoUriSan {
+    if config.role == Role::Client {
+        warn!(socket = config.socket, elapsed_s = elapsed, %reason, "still waiting for an X509-SVID");
+    } else if *reason == WaitReason::NoUriSan {
         warn!(socket = config.socket, elapsed_s = elapsed, %reason, "SVID obtained but lacks URI SAN, retrying");
     } else {
         warn!(socket = config.socket, elapsed_s = elapsed, %reason, "Failed to get X509-SVID");
@@ -116,10 +118,14 @@ fn warn_waiting(config: &WorkloadConfig, elapsed: Duration, reason: &WaitReason)
 }
 
 fn give_up(config: &WorkloadConfig, reason: WaitReason, attempts: u64) -> IdentityError {
-    error!(
-        socket = config.socket, error = %reason, max_retries = attempts,
-        "Failed to get valid X509-SVID for server after retries"
-    );
+    match config.role {
+        Role::Server => error!(
+            socket = config.socket, error = %reason, max_retries = attempts,
+            "Failed to get valid X509-SVID for server after retries"
+        ),
+        // The caller tells it in its own words.
+        Role::Client => debug!(socket = config.socket, error = %reason, attempts, "no X509-SVID in time"),
+    }
     IdentityError::NoSvid { reason, attempts }
 }
 

@@ -97,6 +97,10 @@ pub mod directory {
     pub mod watch {
         package!(v1, "directory.watch.v1", "Package `directory.watch.v1`.");
     }
+    /// What a client has to know of a server.
+    pub mod info {
+        package!(v1, "directory.info.v1", "Package `directory.info.v1`.");
+    }
 }
 
 /// Shared Google types the public API refers to.

@@ -1,7 +1,8 @@
 //! The command line.
 
 use crate::commands::{
-    access, cid, completion, config, delete, health, info, profile, pull, push, search, version,
+    access, cid, completion, config, delete, doctor, health, info, profile, pull, push, search, status,
+    verify, version,
 };
 use crate::output::Format;
 use clap::{Args, Parser, Subcommand};
@@ -106,6 +107,10 @@ pub(crate) enum Command {
     Delete(delete::DeleteArgs),
     Cid(cid::CidFileArgs),
     Health(health::HealthArgs),
+    Status(status::StatusArgs),
+    Doctor(doctor::DoctorArgs),
+    #[command(subcommand)]
+    Verify(verify::VerifyCommand),
     #[command(subcommand)]
     Access(access::AccessCommand),
     #[command(subcommand, visible_alias = "context")]

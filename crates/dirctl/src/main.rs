@@ -11,6 +11,8 @@ mod json;
 mod output;
 mod profiles;
 mod progress;
+mod report;
+mod server;
 
 use clap::Parser;
 use std::process::ExitCode;

@@ -4,6 +4,7 @@ pub(crate) mod access;
 pub(crate) mod admin;
 pub(crate) mod events;
 pub(crate) mod health;
+pub(crate) mod info;
 pub(crate) mod listing;
 pub(crate) mod naming;
 pub(crate) mod reflection;

@@ -79,6 +79,35 @@ fn passed(status: &Status) -> bool {
 }
 
 #[tokio::test]
+async fn every_authenticated_caller_may_ask_what_the_server_is() {
+    const INFO: &str = "/directory.info.v1.ServerInfoService/GetServerInfo";
+    let guarded = Guarded::with(csv(READ_ONLY)).await;
+    is(&status(&guarded.node, INFO).await, Code::Unauthenticated, "not authenticated");
+    let node = guarded.become_caller("spiffe://anybody.example/x");
+    assert!(passed(&status(node, INFO).await));
+    // A rule that denies holds for this method too.
+    let rule = NativeRule {
+        id: "not-you".into(),
+        line: None,
+        effect: RuleEffect::Deny,
+        principals: vec!["spiffe://anybody.example/**".into()],
+        methods: vec!["*".into()],
+        not_after: None,
+        limits: None,
+    };
+    let allow = NativeRule {
+        id: "others".into(),
+        effect: RuleEffect::Allow,
+        principals: vec!["spiffe://acme.example/**".into()],
+        ..rule.clone()
+    };
+    let loaded =
+        Policy::from_rules(vec![rule, allow], None, &method_catalogue(), UnknownMethod::Error).unwrap();
+    guarded.set(loaded.policy);
+    is(&status(node, INFO).await, Code::PermissionDenied, &format!("not allowed to access {INFO}"));
+}
+
+#[tokio::test]
 async fn f16_without_a_policy_nothing_is_let_through() {
     let guarded = Guarded::unset().await;
     let node = guarded.become_caller("spiffe://acme.example/w");

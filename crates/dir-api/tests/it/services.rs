@@ -9,6 +9,8 @@ use dir_engine::MemoryJournal;
 use dir_proto::directory::admin::v1::admin_service_client::AdminServiceClient;
 use dir_proto::directory::admin::v1::get_index_status_response::State;
 use dir_proto::directory::admin::v1::{GetIdentityRequest, GetIndexStatusRequest};
+use dir_proto::directory::info::v1::server_info_service_client::ServerInfoServiceClient;
+use dir_proto::directory::info::v1::{AuthMode, GetServerInfoRequest};
 use prost::Message;
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -23,7 +25,7 @@ use tonic_reflection::pb::v1::{ServerReflectionRequest, ServerReflectionResponse
 
 /// What this server offers. A method of the API that is not here must answer UNIMPLEMENTED, and one that is here
 /// must not: a new RPC needs its row on one side or the other.
-const OFFERED: [&str; 19] = [
+const OFFERED: [&str; 20] = [
     "/agntcy.dir.events.v1.EventService/Listen",
     "/agntcy.dir.identity.v1.IdentityService/GetIdentityStatus",
     "/agntcy.dir.identity.v1.IdentityService/Resolve",
@@ -42,6 +44,7 @@ const OFFERED: [&str; 19] = [
     "/directory.admin.v1.AdminService/ExplainOwnAccess",
     "/directory.admin.v1.AdminService/GetIdentity",
     "/directory.admin.v1.AdminService/GetIndexStatus",
+    "/directory.info.v1.ServerInfoService/GetServerInfo",
     "/directory.watch.v1.WatchService/Watch",
 ];
 
@@ -77,6 +80,25 @@ async fn each_method_of_the_api_is_offered_or_says_that_it_is_not() {
     let outcome = call(&node, "/no.such.Service/Method", vec![]).await;
     let text = "unknown method Method for service no.such.Service";
     assert_eq!((outcome.status.code(), outcome.status.message()), (Code::Unimplemented, text));
+}
+
+#[tokio::test]
+async fn what_a_client_has_to_know() {
+    let node = Node::start().await;
+    let mut client = ServerInfoServiceClient::new(node.channel().await);
+    let info = client.get_server_info(GetServerInfoRequest {}).await.unwrap().into_inner();
+    assert_eq!(info.api_versions, ["1.7", "1.8"]);
+    assert_eq!(info.auth_modes().collect::<Vec<_>>(), [AuthMode::None]);
+    let limits = info.limits.unwrap();
+    assert_eq!((limits.max_receive_bytes, limits.max_send_bytes), (4_194_304, 4_194_304));
+    // Exactly the services of which something is offered.
+    let offered = OFFERED.iter().map(|path| path[1..].split_once('/').unwrap().0);
+    let mut expected: BTreeSet<&str> = offered.collect();
+    expected.extend(["grpc.health.v1.Health", "grpc.reflection.v1.ServerReflection"]);
+    expected.insert("grpc.reflection.v1alpha.ServerReflection");
+    assert_eq!(info.services, expected.into_iter().collect::<Vec<_>>());
+    assert!(info.capabilities.contains(&"resumable-watch".to_owned()) && info.trust_domain.is_empty());
+    assert!(!info.capabilities.contains(&"authorization".to_owned()));
 }
 
 fn asks(service: &str) -> HealthCheckRequest {

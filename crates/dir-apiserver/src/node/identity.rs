@@ -112,6 +112,7 @@ fn workload(config: &Config) -> WorkloadConfig {
         },
         svid_hint: Some(authn.svid_hint.clone()).filter(|hint| !hint.is_empty()),
         public_hostnames: authn.public_hostnames.clone(),
+        ..WorkloadConfig::default()
     }
 }
 

@@ -1,6 +1,7 @@
 //! What is there before anything else: logs, signals, health, the ops listener.
 
 use super::health::Report;
+use super::info::Services;
 use super::listen;
 use crate::about;
 use crate::config::Loaded;
@@ -40,6 +41,8 @@ pub(super) struct Base {
     pub(super) tasks: Supervisor,
     /// The clock.
     pub(super) clock: Arc<SystemClock>,
+    /// The services, for those who ask what they are.
+    pub(super) services: Services,
     /// The ops listener: it ends last.
     pub(super) ops: Ops,
 }
@@ -93,13 +96,14 @@ pub(super) fn load(loaded: &Loaded, metrics: Registry, log: &Writer) -> anyhow::
     let latches = latches(&health, &config);
     let tasks = Supervisor::new(&metrics)?;
     process::register(&metrics, "apiserver")?;
-    let ops = ops(&config, &metrics, &health)?;
+    let services = Services::default();
+    let ops = ops(&config, &metrics, &health, &services)?;
     reopen_log_on_reload(&signals, &tasks, log);
     let state_dir = std::path::absolute(&config.state_dir)?;
     let home = loaded.home.clone();
     let set = loaded.entries.iter().filter(|e| e.source != Source::Default).map(|e| e.key.clone()).collect();
     let clock = Arc::new(SystemClock);
-    Ok(Base { config, home, set, state_dir, metrics, health, latches, signals, tasks, clock, ops })
+    Ok(Base { config, home, set, state_dir, metrics, health, latches, signals, tasks, clock, services, ops })
 }
 
 fn latches(health: &Health, config: &Config) -> Latches {
@@ -119,13 +123,14 @@ fn latches(health: &Health, config: &Config) -> Latches {
     latches
 }
 
-fn ops(config: &Config, metrics: &Registry, health: &Health) -> anyhow::Result<Ops> {
+fn ops(config: &Config, metrics: &Registry, health: &Health, services: &Services) -> anyhow::Result<Ops> {
     let listener = listen::bind("metrics.address", &config.metrics.address)?;
     let at = listener.local_addr()?;
     tracing::info!(address = %at, "ops listener up");
     let state = OpsState {
         health: Arc::new(Report(health.clone())),
         metrics: config.metrics.enabled.then(|| metrics.clone()),
+        info: Arc::new(services.clone()),
         about: About {
             name: about::NAME,
             version: about::VERSION,

@@ -9,6 +9,7 @@ mod drain;
 mod federation;
 mod health;
 mod identity;
+mod info;
 mod limits;
 mod listen;
 mod load;

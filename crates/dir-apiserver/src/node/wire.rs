@@ -2,7 +2,7 @@
 
 use super::load::Base;
 use super::open::Opened;
-use super::{audit, limits, policy, tasks};
+use super::{audit, info, limits, policy, tasks};
 use crate::about;
 use crate::config::keys::{Config, RulesMode};
 use crate::exit::{Failure, Status};
@@ -66,9 +66,11 @@ pub(super) fn wire(base: &Base, opened: Opened) -> anyhow::Result<Wired> {
             audit: audit.clone(),
             trusted_gateways: limits::gateways(&config.authn),
             tokens: opened.held.as_ref().and_then(|h| h.tokens.clone()),
+            info: info::config(config, &opened),
             ..AppConfig::default()
         },
     )?;
+    base.services.are_up(&app);
     tasks::start(base, &opened, &engine);
     Ok(Wired { opened, engine, app, audit })
 }

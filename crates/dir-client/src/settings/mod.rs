@@ -193,7 +193,7 @@ pub fn duration(text: &str) -> Result<Duration, String> {
 fn bad(setting: Setting, found: &Found, cause: impl std::fmt::Display) -> SettingError {
     SettingError {
         message: format!("{} ({}): {cause}", setting.named_at(&found.source), found.source),
-        next: String::new(),
+        next: "correct it, or leave it away".to_owned(),
         is_usage: matches!(found.source, Source::Flag(_)),
     }
 }

@@ -100,6 +100,7 @@ pub const PERMISSIONS: &[(&str, &[(&str, Permission)])] = {
         ),
         ("agntcy.dir.runtime.v1.DiscoveryService", &[("GetWorkload", Read), ("ListWorkloads", Read)]),
         ("directory.watch.v1.WatchService", &[("Watch", Read)]),
+        ("directory.info.v1.ServerInfoService", &[("GetServerInfo", Identity)]),
         (
             "directory.admin.v1.AdminService",
             &[

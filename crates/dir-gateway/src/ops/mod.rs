@@ -1,11 +1,13 @@
-//! The ops routes: `/livez`, `/readyz`, `/startupz`, `/healthz`, `/metrics`, `/version` and `/`.
+//! The ops routes: `/livez`, `/readyz`, `/startupz`, `/healthz`, `/metrics`, `/info`, `/version` and `/`.
 //!
 //! Every answer comes from memory and costs the same with one record or a million. GET and HEAD only;
 //! anything else is 405, an unknown path 404, both as JSON.
 
 mod health;
+mod info;
 
 pub use health::{ComponentHealth, HealthReport, HealthSource, Status};
+pub use info::{Info, InfoSource, Limits};
 
 use crate::headers;
 use axum::extract::State;
@@ -43,6 +45,8 @@ pub struct OpsState {
     pub health: Arc<dyn HealthSource>,
     /// Metrics; `None` takes `/metrics` away.
     pub metrics: Option<Registry>,
+    /// What clients have to know.
+    pub info: Arc<dyn InfoSource>,
     /// Name and version.
     pub about: About,
 }
@@ -52,6 +56,7 @@ pub fn router(state: OpsState) -> Router {
     let mut routes = Router::new()
         .route("/", get(root))
         .route("/version", get(version))
+        .route("/info", get(info))
         .route("/livez", get(livez))
         .route("/readyz", get(readyz))
         .route("/startupz", get(startupz))
@@ -72,6 +77,13 @@ async fn root(State(state): State<OpsState>) -> Response {
 
 async fn version(State(state): State<OpsState>) -> Response {
     Json(state.about).into_response()
+}
+
+async fn info(State(state): State<OpsState>) -> Response {
+    match state.info.info() {
+        Some(info) => Json(info).into_response(),
+        None => probe(false, Some("the services are not up yet".to_owned())),
+    }
 }
 
 /// 200 with `ok`, or 503 with the cause.

@@ -4,7 +4,10 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use dir_gateway::headers::SECURITY;
-use dir_gateway::{About, ComponentHealth, HealthReport, HealthSource, OpsState, Status, router, serve};
+use dir_gateway::{
+    About, ComponentHealth, HealthReport, HealthSource, Info, InfoSource, Limits, OpsState, Status, router,
+    serve,
+};
 use prometheus::{IntCounterVec, Opts, Registry};
 use serde_json::Value;
 use std::collections::BTreeMap;
@@ -58,9 +61,20 @@ async fn ask(to: SocketAddr, method: &str, path: &str) -> Answer {
     Answer { code, headers, body: body.to_owned() }
 }
 
+/// Services that come up when a test says so.
+#[derive(Default)]
+struct Services(Mutex<Option<Info>>);
+
+impl InfoSource for Services {
+    fn info(&self) -> Option<Info> {
+        self.0.lock().unwrap().clone()
+    }
+}
+
 struct Ops {
     at: SocketAddr,
     health: Arc<Fixed>,
+    info: Arc<Services>,
     stop: CancellationToken,
     task: tokio::task::JoinHandle<()>,
 }
@@ -70,14 +84,38 @@ async fn start(metrics: Option<Registry>) -> Ops {
     let at = listener.local_addr().unwrap();
     let health = Arc::new(Fixed(Mutex::new(report(true))));
     let stop = CancellationToken::new();
-    let state = OpsState { health: health.clone(), metrics, about: ABOUT };
+    let info = Arc::new(Services::default());
+    let state = OpsState { health: health.clone(), metrics, info: info.clone(), about: ABOUT };
     let task = tokio::spawn(serve(listener, router(state), stop.clone()));
-    Ops { at, health, stop, task }
+    Ops { at, health, info, stop, task }
 }
 
 fn json(answer: &Answer) -> Value {
     assert!(answer.headers["content-type"].starts_with("application/json"));
     serde_json::from_str(&answer.body).unwrap()
+}
+
+#[tokio::test]
+async fn info_is_there_when_the_services_are() {
+    let ops = start(None).await;
+    let early = ask(ops.at, "GET", "/info").await;
+    assert_eq!((early.code, &json(&early)["reason"]), (503, &"the services are not up yet".into()));
+    let info = Info {
+        version: "1.2.3".into(),
+        api_versions: vec!["1.8"],
+        services: vec!["a.B".into()],
+        auth_modes: vec!["x509_svid"],
+        jwt_audiences: Vec::new(),
+        trust_domain: Some("example.org".into()),
+        capabilities: vec!["reflection"],
+        limits: Limits { max_receive_bytes: 1, max_send_bytes: 2, max_concurrent_streams: 3 },
+        now: "2026-01-01T00:00:00Z".into(),
+    };
+    *ops.info.0.lock().unwrap() = Some(info.clone());
+    let answer = ask(ops.at, "GET", "/info").await;
+    assert_eq!((answer.code, json(&answer)), (200, serde_json::to_value(info).unwrap()));
+    ops.stop.cancel();
+    ops.task.await.unwrap();
 }
 
 #[tokio::test]

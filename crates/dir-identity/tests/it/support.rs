@@ -74,7 +74,12 @@ pub(crate) fn workload(socket: String) -> WorkloadConfig {
         max: Duration::from_millis(200),
         total: Duration::from_secs(20),
     };
-    WorkloadConfig { socket, startup_wait, svid_hint: None, public_hostnames: vec![HOST.to_owned()] }
+    WorkloadConfig {
+        socket,
+        startup_wait,
+        public_hostnames: vec![HOST.to_owned()],
+        ..WorkloadConfig::default()
+    }
 }
 
 /// Waits until something is so, or fails the test.

@@ -5,12 +5,15 @@ pub(crate) mod cid;
 pub(crate) mod completion;
 pub(crate) mod config;
 pub(crate) mod delete;
+pub(crate) mod doctor;
 pub(crate) mod health;
 pub(crate) mod info;
 pub(crate) mod profile;
 pub(crate) mod pull;
 pub(crate) mod push;
 pub(crate) mod search;
+pub(crate) mod status;
+pub(crate) mod verify;
 pub(crate) mod version;
 
 use crate::cli::{Cli, Command, GlobalArgs};
@@ -54,15 +57,22 @@ impl Context {
 
     /// What flags, environment and profile say.
     pub(crate) fn settings(&self) -> Result<ClientConfig, Fail> {
-        let profile = self.profile()?;
-        let profile = profile.as_ref();
+        self.settings_of(self.profile()?.as_ref())
+    }
+
+    fn settings_of(&self, profile: Option<&Profile>) -> Result<ClientConfig, Fail> {
         let config = settings::client_config(&Sources { flags: &self.flags(), env: &env, profile })?;
         Ok(ClientConfig { user_agent: concat!("dirctl/", env!("CARGO_PKG_VERSION")).to_owned(), ..config })
     }
 
     /// A client as they describe it.
     pub(crate) async fn client(&self) -> Result<Client, Fail> {
-        Ok(Client::new(self.settings()?, Arc::new(SystemClock)).await?)
+        self.client_of(self.profile()?.as_ref()).await
+    }
+
+    /// The same with this profile.
+    pub(crate) async fn client_of(&self, profile: Option<&Profile>) -> Result<Client, Fail> {
+        Ok(Client::new(self.settings_of(profile)?, Arc::new(SystemClock)).await?)
     }
 
     /// The last words of a command over many things, when some of them failed.
@@ -135,7 +145,10 @@ async fn dispatch(context: &Context, command: Command) -> Result<u8, Fail> {
         Command::Delete(args) => delete::run(context, args).await,
         Command::Cid(args) => cid::run(context, args).await,
         Command::Health(args) => health::run(context, args).await,
-        Command::Profile(command) => profile::run(context, command),
+        Command::Status(_) => status::run(context).await,
+        Command::Doctor(args) => doctor::run(context, args).await,
+        Command::Verify(command) => verify::run(context, command).await,
+        Command::Profile(command) => profile::run(context, command).await,
         Command::Access(command) => access::run(context, &command).await,
         Command::Config(command) => config::run(context, &command),
         Command::Version(args) => version::run(context, args).await,

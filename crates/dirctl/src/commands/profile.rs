@@ -4,6 +4,7 @@ use super::{Context, env};
 use crate::fail::Fail;
 use crate::output::Format;
 use crate::profiles::{self, ProfileFile};
+use crate::server::ServerInfo;
 use clap::{Args, Subcommand};
 use dir_client::settings::{self, Flags, HIDDEN, Profile, SETTINGS, Sources};
 use dir_client::{Address, exit};
@@ -66,13 +67,16 @@ pub(crate) struct UseArgs {
 #[derive(Debug, Args)]
 pub(crate) struct ListArgs {}
 
-/// Show a profile's settings
+/// Show a profile's settings, and what its server says of itself
 ///
-/// Secrets are shown as ***.
+/// Secrets are shown as ***. A server that does not answer is told on stderr (exit code 10).
 #[derive(Debug, Args)]
 pub(crate) struct ShowArgs {
     /// The profile [default: the one in force]
     name: Option<String>,
+    /// Do not ask the server
+    #[arg(long)]
+    offline: bool,
 }
 
 /// Delete profiles
@@ -97,12 +101,12 @@ pub(crate) struct ImportArgs {
     replace: bool,
 }
 
-pub(crate) fn run(context: &Context, command: ProfileCommand) -> Result<u8, Fail> {
+pub(crate) async fn run(context: &Context, command: ProfileCommand) -> Result<u8, Fail> {
     match command {
         ProfileCommand::Create(args) => create(context, &args),
         ProfileCommand::Use(args) => select(context, &args),
         ProfileCommand::List(_) => list(context),
-        ProfileCommand::Show(args) => show(context, args.name),
+        ProfileCommand::Show(args) => show(context, args).await,
         ProfileCommand::Delete(args) => delete(context, &args.names),
         ProfileCommand::Current(_) => current(context),
         ProfileCommand::Import(args) => import(context, &args),
@@ -223,11 +227,21 @@ fn list(context: &Context) -> Result<u8, Fail> {
 struct Shown {
     name: String,
     settings: BTreeMap<String, String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    server: Option<Answer>,
 }
 
-fn show(context: &Context, name: Option<String>) -> Result<u8, Fail> {
+/// What became of the question to the server.
+#[derive(Serialize)]
+#[serde(rename_all = "snake_case")]
+enum Answer {
+    Info(Option<ServerInfo>),
+    Error(Fail),
+}
+
+async fn show(context: &Context, args: ShowArgs) -> Result<u8, Fail> {
     let file = ProfileFile::load(&profiles::path(&env)?)?;
-    let name = name.map_or_else(|| chosen(context, &file), Ok)?;
+    let name = args.name.map_or_else(|| chosen(context, &file), Ok)?;
     let profile = file.profile(&name)?;
     let hide = |key: &str, value: &str| match SETTINGS.iter().find(|s| s.key == key) {
         Some(setting) if !setting.secret => value.to_owned(),
@@ -235,15 +249,40 @@ fn show(context: &Context, name: Option<String>) -> Result<u8, Fail> {
         _ => HIDDEN.to_owned(),
     };
     let settings: BTreeMap<_, _> = profile.entries().map(|(k, v)| (k.to_owned(), hide(k, v))).collect();
+    if context.out.format == Format::Human {
+        context.out.line(format!("{:<20} {name}", "profile"))?;
+        for (key, value) in &settings {
+            context.out.line(format!("{key:<20} {value}"))?;
+        }
+    }
+    let server = if args.offline { None } else { Some(ask(context, &profile).await) };
+    let code = match &server {
+        Some(Answer::Error(fail)) => {
+            fail.tell(context.talk);
+            exit::PARTIAL
+        }
+        _ => exit::OK,
+    };
     if context.out.format != Format::Human {
-        context.out.value(&Shown { name, settings })?;
-        return Ok(exit::OK);
+        context.out.value(&Shown { name, settings, server })?;
+    } else if let Some(Answer::Info(info)) = server {
+        let mut text = String::new();
+        let mut line = |name: &str, value: &str| text.push_str(&format!("\nserver {name:<13} {value}"));
+        match info {
+            Some(info) => info.lines(line),
+            None => line("info", "not told: the server does not know the call"),
+        }
+        context.out.line(text.trim_start())?;
     }
-    context.out.line(format!("{:<20} {name}", "profile"))?;
-    for (key, value) in &settings {
-        context.out.line(format!("{key:<20} {value}"))?;
-    }
-    Ok(exit::OK)
+    Ok(code)
+}
+
+async fn ask(context: &Context, profile: &Profile) -> Answer {
+    let asked = async {
+        let client = context.client_of(Some(profile)).await?;
+        ServerInfo::ask(&client).await
+    };
+    asked.await.map_or_else(Answer::Error, Answer::Info)
 }
 
 fn chosen(context: &Context, file: &ProfileFile) -> Result<String, Fail> {

@@ -1,13 +1,11 @@
 //! What is said, and with which exit code, when it does not work.
 
-use crate::node::{Node, cid, record, run};
+use crate::node::{Node, cid, nobody, record, run};
 use tokio::net::TcpListener;
 
 #[tokio::test]
 async fn nobody_listens() {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let address = listener.local_addr().unwrap().to_string();
-    drop(listener);
+    let (_held, address) = nobody();
     let ran = run(&[], &["health", "--server-addr", &address], b"").await;
     assert_eq!((ran.code, ran.stdout.as_str()), (Some(3), ""));
     assert_eq!(

@@ -2,8 +2,10 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // helpers of tests fail like tests
 
+mod doctor;
 mod errors;
 mod node;
 mod profiles;
 mod records;
 mod spiffe;
+mod verify;

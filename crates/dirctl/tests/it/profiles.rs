@@ -1,6 +1,6 @@
 //! Profiles and where settings come from.
 
-use crate::node::{Node, Ran, run};
+use crate::node::{Node, Ran, nobody, run};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
@@ -63,7 +63,7 @@ async fn a_profile_from_creation_to_deletion() {
     assert!(absent.code == Some(4) && absent.stderr.contains("there are: lab"), "{absent:?}");
     // Nothing goes when one of them is absent.
     assert_eq!(home.run(&["profile", "delete", "lab", "other"]).await.code, Some(4));
-    assert_eq!(home.run(&["profile", "show", "lab"]).await.code, Some(0));
+    assert_eq!(home.run(&["profile", "show", "lab", "--offline"]).await.code, Some(0));
 }
 
 #[tokio::test]
@@ -95,9 +95,8 @@ async fn flag_over_environment_over_profile() {
 #[tokio::test]
 async fn dial_errors_name_the_profile() {
     let home = Home::new();
-    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let address = format!("localhost:{}", listener.local_addr().unwrap().port());
-    drop(listener);
+    let (_held, address) = nobody();
+    let address = address.replace("127.0.0.1", "localhost");
     home.run(&["profile", "create", "prod", &address, "--use"]).await.good();
     let ran = home.run(&["health"]).await;
     assert_eq!(ran.code, Some(3), "{ran:?}");
@@ -117,8 +116,8 @@ async fn l_secrets_of_a_profile_are_never_shown() {
     home.run_with(&[], &["profile", "import", "-"], text).await.good();
     let env = [("DIRECTORY_CLIENT_OIDC_CLIENT_SECRET", "s3cret-c"), ("DIRECTORY_LOGGER_LOG_LEVEL", "DEBUG")];
     for args in [
-        &["profile", "show", "ci"][..],
-        &["profile", "show", "ci", "--json"],
+        &["profile", "show", "ci", "--offline"][..],
+        &["profile", "show", "ci", "--json", "--offline"],
         &["profile", "list"],
         &["config", "explain", "-p", "ci"],
         &["config", "explain", "-p", "ci", "--json"],
@@ -127,7 +126,7 @@ async fn l_secrets_of_a_profile_are_never_shown() {
         let ran = home.run_with(&env, args, "").await;
         assert!(!format!("{ran:?}").contains("s3cret"), "{args:?}: {ran:?}");
     }
-    let shown = home.run_with(&env, &["profile", "show", "ci"], "").await;
+    let shown = home.run_with(&env, &["profile", "show", "ci", "--offline"], "").await;
     assert!(shown.stdout.contains("auth_token           ***\n"), "{shown:?}");
     let explained = home.run(&["config", "explain", "-p", "ci"]).await;
     assert!(explained.stderr.contains("\"sever_address\" is no setting"), "{explained:?}");
@@ -163,4 +162,37 @@ async fn bad_profiles_are_refused_before_they_are_written() {
         assert!(ran.code == Some(4) && ran.stderr.contains("config.yaml"), "{args:?}: {ran:?}");
     }
     assert_eq!(home.run(&["version"]).await.code, Some(0), "what needs no settings works");
+}
+
+#[tokio::test]
+async fn what_the_server_says_is_shown_with_the_profile() {
+    let (home, node) = (Home::new(), Node::plain().await);
+    home.run(&["profile", "create", "lab", &node.address, "--use"]).await;
+    let shown = home.run(&["profile", "show"]).await.good();
+    assert!(shown.contains(&format!("server_address       {}\n", node.address)), "{shown}");
+    assert!(shown.contains("server auth modes    none\n") && shown.contains("server version"), "{shown}");
+    let json = home.run(&["profile", "show", "--json"]).await.json();
+    assert_eq!(json["server"]["info"]["auth_modes"][0], "none", "{json}");
+    let json = home.run(&["profile", "show", "--json", "--offline"]).await.json();
+    assert!(json.get("server").is_none() && json["settings"]["server_address"].is_string(), "{json}");
+
+    let status = home.run(&["status"]).await.good();
+    for line in ["profile          lab", "auth mode        insecure", "health           SERVING"] {
+        assert!(status.lines().any(|l| l == line), "{status}");
+    }
+    let json = home.run(&["status", "--json"]).await.json();
+    assert_eq!((&json["source"], &json["health"]), (&"from profile lab".into(), &"SERVING".into()));
+    assert!(json["info"]["limits"]["max_receive_bytes"].as_u64() > Some(0), "{json}");
+    node.ready.send(false).unwrap();
+    assert_eq!(home.run(&["status"]).await.code, Some(75));
+
+    // A server that is not there takes nothing away from what the profile says.
+    home.run(&["profile", "create", "gone", "unix:///nowhere/s"]).await;
+    let ran = home.run(&["profile", "show", "gone", "--json"]).await;
+    assert_eq!(
+        (ran.code, &ran.json()["server"]["error"]["kind"]),
+        (Some(10), &"unreachable".into()),
+        "{ran:?}"
+    );
+    assert_eq!(ran.json()["settings"]["server_address"], "unix:///nowhere/s");
 }

@@ -29,6 +29,9 @@ async fn the_whole_way_with_svids() {
     let ran = run(&env, &["health", "--spiffe-socket-path", "/absent.sock", "--timeout", "300ms"], b"").await;
     assert_eq!(ran.code, Some(6), "{ran:?}");
     assert!(ran.stderr.contains("socket absent"), "{ran:?}");
+    // In a client's words, once.
+    assert!(ran.stderr.starts_with("error: get an SVID from /absent.sock: none within 300 ms"), "{ran:?}");
+    assert!(!ran.stderr.contains("server"), "{ran:?}");
     let ran = run(&env, &["health", "--auth-mode", "insecure"], b"").await;
     assert_eq!(ran.code, Some(7), "{ran:?}");
     assert!(ran.stderr.contains("the server speaks TLS, this client does not"), "{ran:?}");

@@ -6,3 +6,4 @@ mod abuse;
 mod interop;
 mod layers;
 mod passthrough;
+mod verify;
