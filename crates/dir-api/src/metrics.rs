@@ -111,26 +111,36 @@ impl Metrics {
 struct EngineCollector {
     engine: Engine,
     events: IntCounterVec,
+    work: IntCounterVec,
+    kept: IntGaugeVec,
 }
 
 impl EngineCollector {
     fn new(engine: Engine) -> Result<Self, prometheus::Error> {
         let opts = Opts::new("directory_engine_total", "What happened inside the engine, by kind.");
-        Ok(Self { engine, events: IntCounterVec::new(opts, &["kind"])? })
+        let events = IntCounterVec::new(opts, &["kind"])?;
+        let opts = Opts::new(
+            "directory_index_work_total",
+            "Cost of queries: values compared, values passed over unread, records looked at.",
+        );
+        let work = IntCounterVec::new(opts, &["kind"])?;
+        let opts = Opts::new(
+            "directory_index_entries",
+            "What the index holds: records, events that watches can replay.",
+        );
+        Ok(Self { engine, events, work, kept: IntGaugeVec::new(opts, &["kind"])? })
     }
 }
 
 impl Collector for EngineCollector {
     fn desc(&self) -> Vec<&Desc> {
-        self.events.desc()
+        [self.events.desc(), self.work.desc(), self.kept.desc()].concat()
     }
 
     fn collect(&self) -> Vec<MetricFamily> {
         let stats = self.engine.stats();
-        let set = |kind: &str, value: &Counter| {
-            let counter = self.events.with_label_values(&[kind]);
-            counter.inc_by(value.get().saturating_sub(counter.get()));
-        };
+        let raise = |counter: IntCounter, value: u64| counter.inc_by(value.saturating_sub(counter.get()));
+        let set = |kind: &str, value: &Counter| raise(self.events.with_label_values(&[kind]), value.get());
         set("cache_hit", &stats.cache_hits);
         set("cache_miss", &stats.cache_misses);
         set("content_mismatch", &stats.corrupt);
@@ -138,6 +148,14 @@ impl Collector for EngineCollector {
         set("index_repair_queued", &stats.repairs);
         set("rebuild_record_skipped", &stats.rebuild_skipped);
         set("event_dropped", &stats.events_dropped);
-        self.events.collect()
+        let work = self.engine.query_work();
+        for (kind, value) in [("values", work.values), ("sketches", work.sketches), ("records", work.records)]
+        {
+            raise(self.work.with_label_values(&[kind]), value);
+        }
+        for (kind, value) in [("records", self.engine.indexed()), ("events", self.engine.events_kept())] {
+            self.kept.with_label_values(&[kind]).set(i64::try_from(value).unwrap_or(i64::MAX));
+        }
+        [self.events.collect(), self.work.collect(), self.kept.collect()].concat()
     }
 }

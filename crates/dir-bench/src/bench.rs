@@ -98,6 +98,8 @@ impl Bench<'_> {
             self.restart("start to ready, the records of the store")?;
         }
         let (server, port) = self.world.directory("embedded", &Store::Layout)?;
+        server.wait_quiet()?;
+        self.memory("RSS after the start", &server, "VmRSS", "")?;
         self.calls(&Both { echo: &echo, echo_port, server: &server, port })?;
         self.memory("RSS while serving", &server, "VmRSS", "≤ 150 MiB with 100,000 records")?;
         self.memory("RSS peak of serving", &server, "VmHWM", "")?;

@@ -10,6 +10,9 @@ const TICKS: f64 = 100.0;
 /// How long a child may take to listen.
 const PATIENCE: Duration = Duration::from_secs(60);
 
+/// How long a server may be busy after it became ready.
+const QUIET: Duration = Duration::from_secs(600);
+
 /// A child process; killed when dropped.
 #[derive(Debug)]
 pub(crate) struct Running(Child);
@@ -53,6 +56,20 @@ impl Running {
         let fields: Vec<&str> = stat.rsplit(')').next().unwrap_or_default().split_whitespace().collect();
         let ticks = |i: usize| fields.get(i).and_then(|f| f.parse::<f64>().ok()).unwrap_or(0.0);
         Ok((ticks(11) + ticks(12)) / TICKS)
+    }
+
+    /// Waits until the process has nothing left to do by itself: work of the last run that goes on behind would be
+    /// measured as work of the calls.
+    pub(crate) fn wait_quiet(&self) -> anyhow::Result<()> {
+        let end = Instant::now() + QUIET;
+        loop {
+            let before = self.cpu()?;
+            std::thread::sleep(Duration::from_millis(500));
+            if self.cpu()? - before < 0.02 {
+                return Ok(());
+            }
+            anyhow::ensure!(Instant::now() < end, "still busy by itself after {QUIET:?}");
+        }
     }
 
     /// A line of `/proc/PID/status` in KiB: `VmRSS` now, `VmHWM` at its highest.

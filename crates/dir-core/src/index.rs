@@ -9,6 +9,30 @@ use crate::time::Timestamp;
 use async_trait::async_trait;
 use std::sync::Arc;
 
+/// How often clients asked for a record by its CID.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Usage {
+    /// Successful pulls.
+    pub pulls: u64,
+    /// Successful lookups.
+    pub lookups: u64,
+}
+
+impl Usage {
+    /// Pulls and lookups: what POPULARITY sorts by.
+    pub const fn total(self) -> u64 {
+        self.pulls.saturating_add(self.lookups)
+    }
+
+    /// Both together.
+    pub const fn plus(self, more: Self) -> Self {
+        Self {
+            pulls: self.pulls.saturating_add(more.pulls),
+            lookups: self.lookups.saturating_add(more.lookups),
+        }
+    }
+}
+
 /// A row of the index.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Row {
@@ -18,8 +42,8 @@ pub struct Row {
     pub indexed_at: Timestamp,
     /// Its labels.
     pub facts: Arc<RecordFacts>,
-    /// Pulls plus lookups so far.
-    pub usage: u64,
+    /// How often it was asked for, as far as it has been [counted in](RecordIndex::add_usage).
+    pub usage: Usage,
 }
 
 /// One change. Row, labels and event commit together, or not at all.
@@ -67,6 +91,28 @@ pub struct Page {
     pub cids: Vec<Cid>,
     /// Where to go on; `None` at the end.
     pub next: Option<Cursor>,
+}
+
+/// What answering queries has cost since the start: tells whether it follows the answers or the store.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Work {
+    /// Distinct values that were compared with a wildcard or a comparison.
+    pub values: u64,
+    /// Distinct values that a few bits were enough to pass over, without reading them.
+    pub sketches: u64,
+    /// Records that were looked at while results were put in order.
+    pub records: u64,
+}
+
+impl Work {
+    /// Both together.
+    pub const fn plus(self, more: Self) -> Self {
+        Self {
+            values: self.values + more.values,
+            sketches: self.sketches + more.sketches,
+            records: self.records + more.records,
+        }
+    }
 }
 
 /// Which events the log holds.
@@ -117,6 +163,9 @@ pub trait RecordIndex: Send + Sync {
     /// Commits changes, in order, durably: when this returns they survive `kill -9` and every read sees them.
     async fn apply(&self, changes: Vec<Change>) -> Result<Vec<Applied>, IndexError>;
 
+    /// Adds to the counters of records, durably. Records without a row are passed over: counters go with their row.
+    async fn add_usage(&self, counts: Vec<(Cid, Usage)>) -> Result<(), IndexError>;
+
     /// The row of a record.
     async fn row(&self, cid: &Cid) -> Result<Option<Row>, IndexError>;
 
@@ -124,7 +173,8 @@ pub trait RecordIndex: Send + Sync {
     fn contains(&self, cid: &Cid) -> bool;
 
     /// A page of at most `max` results of `query`, going on from `after`. The query's own limit and offset
-    /// count over all pages together.
+    /// count over all pages together. With [`Sort::Popularity`](crate::query::Sort::Popularity) a record whose
+    /// counters rise between two pages may be passed over: it has moved to a place before the cursor.
     async fn search(&self, query: &Query, after: Option<&Cursor>, max: usize) -> Result<Page, IndexError>;
 
     /// Number of distinct matching records; limit, offset and order are ignored.
@@ -139,6 +189,9 @@ pub trait RecordIndex: Send + Sync {
 
     /// Which events [`RecordIndex::events`] can answer. O(1), never touches a disk.
     fn event_span(&self) -> EventSpan;
+
+    /// What queries have cost since the start. Never touches a disk.
+    fn work(&self) -> Work;
 
     /// Number of live records. O(1).
     fn len(&self) -> u64;

@@ -17,6 +17,7 @@ mod rebuild;
 mod search;
 mod stats;
 mod stripes;
+mod usage;
 mod watch;
 
 pub use error::{EngineError, Op};
@@ -43,6 +44,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use stripes::Stripes;
 use tokio_util::task::TaskTracker;
+use usage::UsageCounts;
 
 /// Largest record on the wire, in bytes: the size of the whole `Record` message.
 pub const MAX_RECORD_BYTES: usize = 4_194_304;
@@ -123,6 +125,7 @@ struct Inner {
     events: Events,
     tail: Arc<watch::Tail>,
     stats: Stats,
+    usage: UsageCounts,
     rebuild: rebuild::Progress,
     jobs: jobs::Jobs,
     commits: TaskTracker,
@@ -140,6 +143,7 @@ impl Engine {
             events: Events::new(config.event_buffer, config.event_logging, stats.events_dropped.clone()),
             tail: Arc::new(watch::Tail::new(config.watch_buffer)),
             stats,
+            usage: UsageCounts::default(),
             rebuild: rebuild::Progress::new(incomplete),
             jobs: jobs::Jobs::default(),
             commits: TaskTracker::new(),

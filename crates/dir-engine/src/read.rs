@@ -42,6 +42,7 @@ impl Engine {
         }
         let hit = self.0.cache.get(cid)?;
         self.0.stats.cache_hits.inc();
+        self.0.usage.pulled(cid);
         Some(hit)
     }
 
@@ -55,6 +56,7 @@ impl Engine {
         E: Error + Send + Sync + 'static,
     {
         let message = self.read(Op::Pull, cid, encode).await?;
+        self.0.usage.pulled(cid);
         if self.0.events.wanted(EventKind::RecordPulled) {
             self.emit_pulled(*cid).await;
         }
@@ -104,6 +106,12 @@ impl Engine {
 
     /// Labels of a record: from the index, else from the manifest in the store.
     pub async fn lookup(&self, cid: &Cid) -> Result<Meta, EngineError> {
+        let meta = self.meta(cid).await?;
+        self.0.usage.looked_up(cid);
+        Ok(meta)
+    }
+
+    async fn meta(&self, cid: &Cid) -> Result<Meta, EngineError> {
         if let Some(row) = self.row(cid).await {
             return Ok(Meta::from_facts(&row.facts));
         }

@@ -2,7 +2,7 @@
 
 use crate::{Engine, EngineError, Op};
 use bytes::Bytes;
-use dir_core::index::{Cursor, IndexError};
+use dir_core::index::{Cursor, IndexError, Work};
 use dir_core::query::Query;
 use dir_core::{Cid, Record};
 use futures::stream::{self, Stream, StreamExt, TryStreamExt};
@@ -10,6 +10,22 @@ use std::error::Error;
 use std::future::Future;
 
 impl Engine {
+    /// Live records of the index.
+    pub fn indexed(&self) -> u64 {
+        self.0.deps.index.len()
+    }
+
+    /// Changes that a watch can still be told.
+    pub fn events_kept(&self) -> u64 {
+        let span = self.0.deps.index.event_span();
+        span.next - span.oldest
+    }
+
+    /// What queries have cost since the start.
+    pub fn query_work(&self) -> Work {
+        self.0.deps.index.work()
+    }
+
     /// Matching CIDs in order, page by page; the whole result is never held. Ends the work when dropped.
     pub fn search(&self, query: Query) -> impl Stream<Item = Result<Vec<Cid>, EngineError>> + Send + use<> {
         self.pages(Op::Search, query)

@@ -104,6 +104,8 @@ async fn follow(inner: Weak<Inner>, tail: Arc<Tail>, mut at: u64) {
                             // Fails only when the last watch has just gone.
                             drop(tail.sender.send(Arc::new(event)));
                         }
+                        // Those who keep up take them before the next come: a burst makes nobody slow.
+                        tokio::task::yield_now().await;
                     }
                     Err(error) => {
                         tracing::warn!(%error, "event log not readable; watches wait for the next change");

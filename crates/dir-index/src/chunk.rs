@@ -7,21 +7,19 @@ use crate::dict::Dict;
 use crate::packed::Packed;
 use crate::pairs::Pairs;
 use crate::plan::{PairField, Plan, Test, TextField};
+use crate::popular::Popular;
+use crate::rank::{Place, Rank};
 use dir_core::facts::{ClassFact, LocatorFact, ModuleFact, RecordFacts};
+use dir_core::index::{Usage, Work};
+use dir_core::query::Sort;
 use dir_core::{Cid, Timestamp};
 use roaring::RoaringBitmap;
 use std::borrow::Cow;
-use std::cmp::Reverse;
+use std::cell::Cell;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 /// Texts of a chunk in bytes: far from the 4 GiB at which their offsets would end, whatever records hold.
 pub(crate) const MAX_TEXT_BYTES: usize = 256 * 1024 * 1024;
-
-/// Position of a record in the order RECENCY: smaller comes first (newest first, then CID ascending).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct Place {
-    pub(crate) at: Reverse<Timestamp>,
-    pub(crate) cid: Cid,
-}
 
 /// Records, by slot.
 #[derive(Debug, Default)]
@@ -30,6 +28,9 @@ pub(crate) struct Chunk {
     /// Slots, the one that comes first last: new records are added at the end.
     order: Vec<u32>,
     live: RoaringBitmap,
+    popular: Popular,
+    /// Records looked at while results were put in order.
+    walked: AtomicU64,
     pub(crate) texts: [Dict; TextField::COUNT],
     pub(crate) pairs: [Pairs; PairField::COUNT],
     /// Texts that no query asks for: previous CIDs and artifact media types.
@@ -47,6 +48,15 @@ struct Stored {
 pub(crate) enum Matches {
     All,
     Some(RoaringBitmap),
+}
+
+impl Matches {
+    fn has(&self, slot: u32) -> bool {
+        match self {
+            Self::All => true,
+            Self::Some(set) => set.contains(slot),
+        }
+    }
 }
 
 impl Chunk {
@@ -102,6 +112,7 @@ impl Chunk {
         let Some(place) = self.place(slot) else { return };
         let at = self.order.partition_point(|&s| self.place(s) > Some(place));
         self.order.remove(at);
+        self.popular.remove(slot, Rank::unused(place));
         self.live.remove(slot);
         if let Some(stored) = self.slots[slot as usize].take() {
             self.forget(slot, &stored.ids);
@@ -109,9 +120,21 @@ impl Chunk {
     }
 
     /// The record in a slot, if it is still that one.
-    pub(crate) fn row(&self, slot: u32, cid: &Cid) -> Option<(Timestamp, RecordFacts)> {
+    pub(crate) fn row(&self, slot: u32, cid: &Cid) -> Option<(Timestamp, RecordFacts, Usage)> {
         let stored = self.slots.get(slot as usize)?.as_ref().filter(|s| s.place.cid == *cid)?;
-        Some((stored.place.at.0, self.facts(&stored.ids)))
+        Some((stored.place.at.0, self.facts(&stored.ids), self.popular.usage(slot)))
+    }
+
+    /// The counters of the record in a slot, if it is still that one.
+    pub(crate) fn usage(&self, slot: u32, cid: &Cid) -> Option<Usage> {
+        self.place(slot).filter(|place| place.cid == *cid).map(|_| self.popular.usage(slot))
+    }
+
+    /// Adds to the counters of the record in a slot, if it is still that one.
+    pub(crate) fn add_usage(&mut self, slot: u32, cid: &Cid, more: Usage) {
+        if let Some(place) = self.place(slot).filter(|place| place.cid == *cid) {
+            self.popular.add(slot, Rank::unused(place), more);
+        }
     }
 
     /// Which records match a plan: smallest set first.
@@ -160,22 +183,52 @@ impl Chunk {
         }
     }
 
-    /// The first `need` matching records after a place, in order.
-    pub(crate) fn top(&self, plan: &Plan, after: Option<Place>, need: usize) -> Vec<Place> {
+    /// The first `need` matching records after a rank, in order.
+    pub(crate) fn top(&self, plan: &Plan, sort: Sort, after: Option<Rank>, need: usize) -> Vec<Rank> {
+        let matches = self.matches(plan);
+        let counted = sort == Sort::Popularity && !self.popular.is_empty();
+        let mut found: Vec<Rank> = Vec::new();
+        if counted {
+            let used = self.popular.after(after).filter(|(_, slot)| matches.has(*slot));
+            found.extend(used.take(need).map(|(rank, _)| rank));
+        }
+        // Only a rank without uses lies among the others.
+        let after = after.filter(|rank| rank.uses.0 == 0).map(|rank| rank.place);
+        let wanted = |slot: u32| !counted || !self.popular.has(slot);
+        let rest = self.top_by_place(&matches, after, need - found.len(), wanted);
+        found.extend(rest.into_iter().map(Rank::unused));
+        found
+    }
+
+    /// The first `need` wanted records of a set after a place, in order.
+    fn top_by_place(
+        &self,
+        matches: &Matches,
+        after: Option<Place>,
+        need: usize,
+        wanted: impl Fn(u32) -> bool,
+    ) -> Vec<Place> {
+        if need == 0 {
+            return Vec::new();
+        }
         let end = after.map_or(self.order.len(), |after| {
             self.order.partition_point(|&slot| self.place(slot) > Some(after))
         });
-        let candidates = self.order[..end].iter().rev();
-        match self.matches(plan) {
-            Matches::All => candidates.take(need).filter_map(|&slot| self.place(slot)).collect(),
-            Matches::Some(set) if self.walk_is_cheaper(&set, need) => candidates
-                .filter(|&&slot| set.contains(slot))
+        let walked = Cell::new(0);
+        let candidates = self.order[..end].iter().copied().rev();
+        let candidates = candidates.inspect(|_| walked.set(walked.get() + 1)).filter(|&slot| wanted(slot));
+        let places = match matches {
+            Matches::All => candidates.take(need).filter_map(|slot| self.place(slot)).collect(),
+            Matches::Some(set) if self.walk_is_cheaper(set, need) => candidates
+                .filter(|&slot| set.contains(slot))
                 .take(need)
-                .filter_map(|&slot| self.place(slot))
+                .filter_map(|slot| self.place(slot))
                 .collect(),
             Matches::Some(set) => {
+                walked.set(set.len());
                 let mut places: Vec<Place> = set
                     .iter()
+                    .filter(|&slot| wanted(slot))
                     .filter_map(|slot| self.place(slot))
                     .filter(|place| after.is_none_or(|after| *place > after))
                     .collect();
@@ -183,7 +236,16 @@ impl Chunk {
                 places.truncate(need);
                 places
             }
-        }
+        };
+        self.walked.fetch_add(walked.get(), Ordering::Relaxed);
+        places
+    }
+
+    /// What queries have cost here.
+    pub(crate) fn work(&self) -> Work {
+        let walked = Work { records: self.walked.load(Ordering::Relaxed), ..Work::default() };
+        let texts = self.texts.iter().map(Dict::work);
+        texts.chain(self.pairs.iter().map(Pairs::work)).fold(walked, Work::plus)
     }
 
     /// Walking the order costs a look per record until enough are found; else the matches alone are sorted.

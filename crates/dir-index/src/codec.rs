@@ -3,6 +3,7 @@
 
 use dir_core::event::{Event, EventKind};
 use dir_core::facts::{ClassFact, LocatorFact, ModuleFact, RecordFacts};
+use dir_core::index::Usage;
 use dir_core::{Cid, Timestamp};
 
 /// Version of every value written today.
@@ -166,6 +167,20 @@ pub(crate) fn decode_summary(key: &[u8], value: &[u8]) -> Result<Summary, Malfor
     let summary = Summary { rows: body.number()?, digests: body.number()?, next_seq: body.number()? };
     body.end()?;
     Ok(summary)
+}
+
+pub(crate) fn encode_usage(key: &[u8], usage: Usage) -> Vec<u8> {
+    let mut out = Writer::new();
+    out.number(usage.pulls);
+    out.number(usage.lookups);
+    out.seal(key)
+}
+
+pub(crate) fn decode_usage(key: &[u8], value: &[u8]) -> Result<Usage, Malformed> {
+    let mut body = open(key, value)?;
+    let usage = Usage { pulls: body.number()?, lookups: body.number()? };
+    body.end()?;
+    Ok(usage)
 }
 
 struct Writer(Vec<u8>);

@@ -1,12 +1,13 @@
 //! All chunks together: what answers, whatever the backend that survives.
 
-use crate::chunk::{Chunk, Place};
+use crate::chunk::Chunk;
 use crate::cursor::Position;
 use crate::plan::Plan;
-use dir_core::index::{IndexError, Page, Row};
-use dir_core::query::Query;
+use crate::rank::{Place, Rank};
+use dir_core::index::{IndexError, Page, Row, Usage, Work};
+use dir_core::query::{Query, Sort};
 use dir_core::{Cid, RecordFacts, Timestamp};
-use parking_lot::RwLock;
+use parking_lot::{Mutex, RwLock};
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
@@ -39,6 +40,8 @@ pub(crate) struct Core {
     live: AtomicU64,
     /// Rises with every removal: a read that saw it rise may have met a record twice.
     removals: AtomicU64,
+    /// What queries have cost in chunks that are gone.
+    past_work: Mutex<Work>,
 }
 
 impl Core {
@@ -49,6 +52,7 @@ impl Core {
             shards: (0..SHARDS).map(|_| RwLock::default()).collect(),
             live: AtomicU64::new(0),
             removals: AtomicU64::new(0),
+            past_work: Mutex::default(),
         }
     }
 
@@ -117,6 +121,8 @@ impl Core {
             records.is_empty() && records.is_full(self.chunk_records)
         };
         if dead {
+            let mut past = self.past_work.lock();
+            *past = past.plus(chunk.read().work());
             let mut chunks = self.chunks.write();
             *chunks = chunks.iter().filter(|c| !Arc::ptr_eq(c, &chunk)).cloned().collect();
         }
@@ -125,8 +131,29 @@ impl Core {
 
     pub(crate) fn row(&self, cid: &Cid) -> Option<Row> {
         let Location { chunk, slot } = self.shard(cid).read().get(cid)?.clone();
-        let (indexed_at, facts) = chunk.read().row(slot, cid)?;
-        Some(Row { cid: *cid, indexed_at, facts: Arc::new(facts), usage: 0 })
+        let (indexed_at, facts, usage) = chunk.read().row(slot, cid)?;
+        Some(Row { cid: *cid, indexed_at, facts: Arc::new(facts), usage })
+    }
+
+    /// The counters of a record; `None` without a row.
+    pub(crate) fn usage(&self, cid: &Cid) -> Option<Usage> {
+        let Location { chunk, slot } = self.shard(cid).read().get(cid)?.clone();
+        chunk.read().usage(slot, cid)
+    }
+
+    /// Adds to the counters of a record, if it has a row.
+    pub(crate) fn add_usage(&self, cid: &Cid, more: Usage) {
+        let location = self.shard(cid).read().get(cid).cloned();
+        if let Some(Location { chunk, slot }) = location {
+            chunk.write().add_usage(slot, cid, more);
+        }
+    }
+
+    /// What queries have cost.
+    pub(crate) fn work(&self) -> Work {
+        let chunks = self.chunks.read().clone();
+        let past = *self.past_work.lock();
+        chunks.iter().fold(past, |sum, chunk| sum.plus(chunk.read().work()))
     }
 
     pub(crate) fn cids(&self, after: Option<&Cid>, max: usize) -> Vec<Cid> {
@@ -161,8 +188,8 @@ impl Core {
         Ok(sum)
     }
 
-    /// A page. All three orders are that of RECENCY as long as nothing counts usage or providers: then their
-    /// first keys are equal for all records.
+    /// A page. The order of providers is that of RECENCY as long as nothing counts them: then its first key is equal
+    /// for all records.
     pub(crate) async fn search(
         &self,
         query: &Query,
@@ -179,30 +206,32 @@ impl Core {
         }
         // One more than the page tells whether there is another.
         let need = skip.saturating_add(max).saturating_add(1);
-        let (mut places, full) = self.top(&plan, after.map(|position| position.place), need).await;
+        let (mut ranks, full) = self.top(&plan, query.sort, after.map(|position| position.rank), need).await;
         let more = full && (max as u64) < left;
-        places.drain(..skip.min(places.len()));
-        places.truncate(max);
-        let emitted = emitted + places.len() as u64;
-        let next = places.last().filter(|_| more).map(|&place| Position { place, emitted }.into());
-        Ok(Page { cids: places.iter().map(|place| place.cid).collect(), next })
+        ranks.drain(..skip.min(ranks.len()));
+        ranks.truncate(max);
+        let emitted = emitted + ranks.len() as u64;
+        let next = ranks.last().filter(|_| more).map(|&rank| Position { rank, emitted }.into());
+        Ok(Page { cids: ranks.iter().map(|rank| rank.place.cid).collect(), next })
     }
 
-    /// The first `need` matching records after a place, over all chunks: the newest chunk first, and none whose
-    /// first record comes after the last that is needed. Answers also whether there were as many.
-    async fn top(&self, plan: &Plan, after: Option<Place>, need: usize) -> (Vec<Place>, bool) {
+    /// The first `need` matching records after a rank, over all chunks: the newest chunk first, and none whose
+    /// first record comes after the last that is needed. Any chunk may have the most used record. Answers also
+    /// whether there were as many.
+    async fn top(&self, plan: &Plan, sort: Sort, after: Option<Rank>, need: usize) -> (Vec<Rank>, bool) {
         let removals = self.removals.load(Ordering::Acquire);
         let chunks = self.chunks.read().clone();
         let mut heads: Vec<(Place, &SharedChunk)> =
             chunks.iter().filter_map(|chunk| Some((chunk.read().first()?, chunk))).collect();
         heads.sort_by_key(|(head, _)| *head);
-        let mut found: Vec<Place> = Vec::new();
+        let mut found: Vec<Rank> = Vec::new();
         for (turn, (head, chunk)) in heads.into_iter().enumerate() {
-            if found.len() >= need && found.last().is_some_and(|last| *last < head) {
+            let enough = found.len() >= need && found.last().is_some_and(|last| last.place < head);
+            if enough && sort != Sort::Popularity {
                 break;
             }
             breathe(plan, turn).await;
-            let more = chunk.read().top(plan, after, need);
+            let more = chunk.read().top(plan, sort, after, need);
             if more.is_empty() {
                 continue;
             }
@@ -215,7 +244,7 @@ impl Core {
         if self.removals.load(Ordering::Acquire) != removals {
             // A record deleted and put again meanwhile may stand in two chunks: the newer place counts.
             let mut seen = HashSet::with_capacity(found.len());
-            found.retain(|place| seen.insert(place.cid));
+            found.retain(|rank| seen.insert(rank.place.cid));
         }
         (found, full)
     }

@@ -5,15 +5,21 @@ use crate::fold::{cmp_folded, fold, fold_into};
 use crate::pattern::Pattern;
 use crate::plan::Values;
 use crate::posting::{Posting, Union};
+use crate::sketch::Sketches;
 use crate::texts::Texts;
+use dir_core::index::Work;
 use hashbrown::HashTable;
 use roaring::RoaringBitmap;
 use std::borrow::Cow;
-use std::cmp::Ordering;
+use std::cmp;
 use std::hash::{BuildHasher, RandomState};
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 /// New values wait unsorted until they are a quarter of the sorted ones, and so many at least.
 const MIN_UNSORTED: usize = 64;
+/// Texts below which all are read: sketches would not pay.
+const MIN_SKETCHED: usize = 64;
 
 /// Distinct texts with small ids. Rows name texts by id, so each text is kept once per chunk.
 #[derive(Debug, Default)]
@@ -30,6 +36,10 @@ pub(crate) struct Dict {
     unsorted: Vec<u32>,
     /// A buffer for folding.
     folded: String,
+    /// Made by the first read that wants them, kept up from then on.
+    sketches: OnceLock<Sketches>,
+    compared: AtomicU64,
+    passed_over: AtomicU64,
 }
 
 impl Dict {
@@ -52,6 +62,12 @@ impl Dict {
         }
         let (texts, hasher) = (&self.texts, &self.hasher);
         self.index.insert_unique(hash, id, |&id| hasher.hash_one(fold(texts.get(id))));
+        if let Some(sketches) = self.sketches.get_mut() {
+            sketches.set(id, &self.folded);
+            if sketches.is_wasteful() {
+                self.sketches = OnceLock::new();
+            }
+        }
         self.unsorted.push(id);
         if self.unsorted.len() >= MIN_UNSORTED.max(self.sorted.len() / 4) {
             self.sort_in();
@@ -82,7 +98,7 @@ impl Dict {
             self.unsorted.swap_remove(at);
         } else {
             let from =
-                self.sorted.partition_point(|&o| cmp_folded(self.texts.get(o), text) == Ordering::Less);
+                self.sorted.partition_point(|&o| cmp_folded(self.texts.get(o), text) == cmp::Ordering::Less);
             if let Some(at) = self.sorted[from..].iter().position(|&other| other == id) {
                 self.sorted.remove(from + at);
             }
@@ -117,14 +133,16 @@ impl Dict {
             return self.select_any(&values.patterns);
         }
         let mut union = Union::default();
-        let mut folded = String::new();
+        let (mut folded, mut read) = (String::new(), 0);
         for (id, posting) in self.used() {
             let text = self.texts.get(id);
+            read += 1;
             let compared = values.comparisons.iter().all(|(op, operand)| op.holds(text, operand));
             if compared || matches_any(&values.patterns, text, &mut folded) {
                 union.add(posting);
             }
         }
+        self.compared.fetch_add(read, Ordering::Relaxed);
         Cow::Owned(union.finish())
     }
 
@@ -138,12 +156,19 @@ impl Dict {
     /// Calls `found` with the id of every text that matches any of the patterns, some perhaps twice.
     pub(crate) fn for_each_match(&self, patterns: &[Pattern], mut found: impl FnMut(u32)) {
         if patterns.iter().any(|p| matches!(p, Pattern::Glob(_))) {
-            let mut folded = String::new();
+            let (mut folded, mut all, mut read) = (String::new(), 0, 0);
+            let sketches = self.sketches(patterns);
             for (id, _) in self.used() {
-                if matches_any(patterns, self.texts.get(id), &mut folded) {
-                    found(id);
+                all += 1;
+                if sketches.is_none_or(|s| patterns.iter().any(|p| may_match(s, id, p))) {
+                    read += 1;
+                    if matches_any(patterns, self.texts.get(id), &mut folded) {
+                        found(id);
+                    }
                 }
             }
+            self.compared.fetch_add(read, Ordering::Relaxed);
+            self.passed_over.fetch_add(all - read, Ordering::Relaxed);
             return;
         }
         for pattern in patterns {
@@ -153,6 +178,27 @@ impl Dict {
                 Pattern::Glob(_) => {}
             }
         }
+    }
+
+    /// Sketches, when they tell candidates for the patterns from other texts.
+    fn sketches(&self, patterns: &[Pattern]) -> Option<&Sketches> {
+        let helps = |p: &Pattern| !matches!(p, Pattern::Glob(glob) if glob.runs.is_empty());
+        let make = || {
+            let (mut sketches, mut folded) = (Sketches::default(), String::new());
+            for (id, _) in self.used() {
+                fold_into(self.texts.get(id), &mut folded);
+                sketches.set(id, &folded);
+            }
+            sketches
+        };
+        (self.postings.len() >= MIN_SKETCHED && patterns.iter().all(helps))
+            .then(|| self.sketches.get_or_init(make))
+    }
+
+    /// What reads have cost.
+    pub(crate) fn work(&self) -> Work {
+        let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        Work { values: read(&self.compared), sketches: read(&self.passed_over), records: 0 }
     }
 
     /// Every distinct text.
@@ -167,7 +213,7 @@ impl Dict {
 
     fn equal(&self, folded: &str, found: &mut impl FnMut(u32)) {
         for &id in self.index.iter_hash(self.hasher.hash_one(folded)) {
-            if cmp_folded(self.texts.get(id), folded) == Ordering::Equal {
+            if cmp_folded(self.texts.get(id), folded) == cmp::Ordering::Equal {
                 found(id);
             }
         }
@@ -180,7 +226,7 @@ impl Dict {
             folded.starts_with(prefix)
         };
         let from =
-            self.sorted.partition_point(|&id| cmp_folded(self.texts.get(id), prefix) == Ordering::Less);
+            self.sorted.partition_point(|&id| cmp_folded(self.texts.get(id), prefix) == cmp::Ordering::Less);
         let same = self.sorted[from..].partition_point(|&id| starts(id));
         let unsorted = self.unsorted.iter().filter(|&&id| starts(id));
         self.sorted[from..from + same].iter().chain(unsorted).for_each(|&id| found(id));
@@ -189,6 +235,13 @@ impl Dict {
     #[cfg(test)]
     pub(crate) fn len(&self) -> usize {
         self.sorted.len() + self.unsorted.len()
+    }
+}
+
+fn may_match(sketches: &Sketches, id: u32, pattern: &Pattern) -> bool {
+    match pattern {
+        Pattern::Glob(glob) => sketches.may_have(id, &glob.runs),
+        Pattern::Exact(_) | Pattern::Prefix(_) => true,
     }
 }
 
@@ -226,6 +279,25 @@ mod tests {
         assert_eq!(dict.len(), 1);
         assert_eq!(dict.add("beta", 4), lower);
         assert_eq!(slots(&dict, "*"), [1, 4]);
+    }
+
+    #[test]
+    fn sketches_change_no_answer_while_texts_come_and_go() {
+        let mut dict = Dict::default();
+        let text = |n: u32| format!("Agent-{:x}/{}", n.wrapping_mul(0x9e37_79b1), n % 7);
+        let mut ids: BTreeMap<u32, u32> = (0..500).map(|n| (n, dict.add(&text(n), n))).collect();
+        for round in 0..4 {
+            for pattern in ["*gent-f*", "*A1*", "*-?a?*/3", "*zzz*", "*/5", "*GENT*/6*"] {
+                let compiled = Pattern::new(pattern);
+                let naive = ids.keys().filter(|n| compiled.matches(&fold(&text(**n))));
+                assert_eq!(slots(&dict, pattern), naive.copied().collect::<Vec<_>>(), "{pattern} in {round}");
+            }
+            for n in (round * 100)..(round * 100 + 80) {
+                dict.remove(ids.remove(&n).unwrap(), n);
+            }
+            ids.extend((1000 + round * 50..1050 + round * 50).map(|n| (n, dict.add(&text(n), n))));
+        }
+        assert!(dict.sketches.get().is_some());
     }
 
     #[test]

@@ -16,13 +16,16 @@ mod packed;
 mod pairs;
 mod pattern;
 mod plan;
+mod popular;
 mod posting;
+mod rank;
+mod sketch;
 mod texts;
 mod values;
 
 pub use durable::{
     DEFAULT_CACHE_BYTES, MIN_CACHE_BYTES, Opened, SetAside, SledConfig, SledIndex, open_or_set_aside,
 };
-pub use log::DEFAULT_EVENT_RETENTION;
+pub use log::{DEFAULT_EVENT_RETENTION, first_seq};
 pub use memory::{MemoryConfig, MemoryIndex};
 pub use plan::MAX_FILTERS;

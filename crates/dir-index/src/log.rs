@@ -5,9 +5,23 @@ use dir_core::index::EventSpan;
 use dir_core::{Cid, Timestamp};
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
+use std::time::Duration;
 
 /// Events kept unless the configuration says otherwise.
 pub const DEFAULT_EVENT_RETENTION: u64 = 100_000;
+
+/// Where the log of an index that is made now begins: microseconds since the epoch. An index that was lost, or that
+/// lives in memory, must not give the numbers of its last log to other events: a reader would resume in the wrong
+/// place and never know. No log grows by more than an event a microsecond, so that a later one begins above it.
+pub fn first_seq(now: Timestamp) -> u64 {
+    u64::try_from(now.0).unwrap_or(0).saturating_mul(1000).max(1)
+}
+
+/// The time before which events are too old, seen from the newest one.
+pub(crate) fn horizon(newest: Timestamp, max_age: Option<Duration>) -> Option<Timestamp> {
+    let age = i64::try_from(max_age?.as_millis()).unwrap_or(i64::MAX);
+    Some(Timestamp(newest.0.saturating_sub(age)))
+}
 
 /// The newest events, oldest first.
 #[derive(Debug)]
@@ -15,6 +29,7 @@ pub(crate) struct Log {
     events: VecDeque<Stored>,
     next_seq: u64,
     retention: usize,
+    max_age: Option<Duration>,
     /// Texts of labels with the number of events that use each.
     labels: HashMap<Arc<str>, usize>,
 }
@@ -28,11 +43,12 @@ struct Stored {
 }
 
 impl Log {
-    /// A log that keeps `retention` events, at least one.
-    pub(crate) fn new(retention: u64) -> Self {
+    /// A log that keeps `retention` events, at least one, none much older than its newest, and begins with a number.
+    pub(crate) fn new(retention: u64, max_age: Option<Duration>, first_seq: u64) -> Self {
         Self {
             events: VecDeque::new(),
-            next_seq: 1,
+            next_seq: first_seq.max(1),
+            max_age,
             retention: usize::try_from(retention).unwrap_or(usize::MAX).max(1),
             labels: HashMap::new(),
         }
@@ -42,9 +58,11 @@ impl Log {
     pub(crate) fn append(&mut self, at: Timestamp, kind: EventKind, cid: Cid, labels: Vec<String>) -> u64 {
         let labels = labels.into_iter().map(|label| self.intern(label)).collect();
         self.events.push_back(Stored { at, kind, cid, labels });
-        if self.events.len() > self.retention
-            && let Some(old) = self.events.pop_front()
-        {
+        let horizon = horizon(at, self.max_age);
+        let too_many = |log: &Self| log.events.len() > log.retention;
+        let too_old = |log: &Self| horizon > log.events.front().map(|oldest| oldest.at);
+        while too_many(self) || too_old(self) {
+            let Some(old) = self.events.pop_front() else { break };
             old.labels.iter().for_each(|label| self.release(label));
         }
         self.next_seq += 1;
@@ -99,7 +117,7 @@ mod tests {
 
     #[test]
     fn the_log_keeps_the_newest_and_forgets_unused_labels() {
-        let mut log = Log::new(3);
+        let mut log = Log::new(3, None, 1);
         for n in 0..5_u8 {
             let seq = log.append(
                 Timestamp(1),
@@ -116,5 +134,22 @@ mod tests {
         assert_eq!(seqs(u64::MAX, 10), [0_u64; 0]);
         assert_eq!(log.labels.len(), 3);
         assert_eq!(log.read(4, 1)[0].labels, ["/skills/4"]);
+    }
+
+    #[test]
+    fn the_log_forgets_what_is_older_than_its_age() {
+        let mut log = Log::new(100, Some(Duration::from_millis(10)), 500);
+        for at in [0, 5, 15, 16] {
+            log.append(Timestamp(at), EventKind::RecordDeleted, Cid::of(b"x"), Vec::new());
+        }
+        assert_eq!(log.span(), EventSpan { oldest: 502, next: 504 });
+        assert_eq!(log.read(0, 1)[0].at, Timestamp(15));
+    }
+
+    #[test]
+    fn a_later_log_begins_above_an_earlier_one() {
+        let (old, new) = (Timestamp(1_700_000_000_000), Timestamp(1_700_000_000_001));
+        assert_eq!(first_seq(new) - first_seq(old), 1000);
+        assert_eq!(first_seq(Timestamp(-5)), 1);
     }
 }

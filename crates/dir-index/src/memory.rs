@@ -5,24 +5,34 @@ use crate::cursor::Position;
 use crate::log::{DEFAULT_EVENT_RETENTION, Log};
 use async_trait::async_trait;
 use dir_core::event::Event;
-use dir_core::index::{Applied, Change, Cursor, EventSpan, IndexError, Page, RecordIndex, Row};
+use dir_core::index::{Applied, Change, Cursor, EventSpan, IndexError, Page, RecordIndex, Row, Usage, Work};
 use dir_core::query::{Query, QueryKind};
 use dir_core::{Cid, EventKind};
 use parking_lot::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 /// Configuration of a [`MemoryIndex`].
 #[derive(Debug, Clone)]
 pub struct MemoryConfig {
     /// Events kept; default [`DEFAULT_EVENT_RETENTION`], at least 1.
     pub event_retention: u64,
+    /// Events older than this, seen from the newest, are not kept.
+    pub event_max_age: Option<Duration>,
+    /// Number of the first event; default 1. See [`crate::first_seq`].
+    pub first_seq: u64,
     /// Records a chunk; default 16,384. Smaller only to try the seams between chunks.
     pub chunk_records: usize,
 }
 
 impl Default for MemoryConfig {
     fn default() -> Self {
-        Self { event_retention: DEFAULT_EVENT_RETENTION, chunk_records: CHUNK_RECORDS }
+        Self {
+            event_retention: DEFAULT_EVENT_RETENTION,
+            event_max_age: None,
+            first_seq: 1,
+            chunk_records: CHUNK_RECORDS,
+        }
     }
 }
 
@@ -44,7 +54,7 @@ impl MemoryIndex {
     pub fn with_config(config: &MemoryConfig) -> Self {
         Self {
             core: Core::new(config.chunk_records),
-            log: Mutex::new(Log::new(config.event_retention)),
+            log: Mutex::new(Log::new(config.event_retention, config.event_max_age, config.first_seq)),
             closed: AtomicBool::new(false),
         }
     }
@@ -89,6 +99,15 @@ impl RecordIndex for MemoryIndex {
         Ok(done)
     }
 
+    async fn add_usage(&self, counts: Vec<(Cid, Usage)>) -> Result<(), IndexError> {
+        let _turn = self.log.lock();
+        self.open()?;
+        for (cid, more) in &counts {
+            self.core.add_usage(cid, *more);
+        }
+        Ok(())
+    }
+
     async fn row(&self, cid: &Cid) -> Result<Option<Row>, IndexError> {
         self.open()?;
         Ok(self.core.row(cid))
@@ -121,6 +140,10 @@ impl RecordIndex for MemoryIndex {
 
     fn event_span(&self) -> EventSpan {
         self.log.lock().span()
+    }
+
+    fn work(&self) -> Work {
+        self.core.work()
     }
 
     fn len(&self) -> u64 {

@@ -5,6 +5,7 @@ use crate::dict::Dict;
 use crate::pattern::Pattern;
 use crate::plan::Join;
 use crate::posting::{Posting, Union};
+use dir_core::index::Work;
 use roaring::RoaringBitmap;
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -72,6 +73,11 @@ impl Pairs {
     pub(crate) fn shrink(&mut self) {
         self.left.shrink();
         self.right.shrink();
+    }
+
+    /// What reads have cost.
+    pub(crate) fn work(&self) -> Work {
+        self.left.work().plus(self.right.work())
     }
 
     /// Bytes of all texts.

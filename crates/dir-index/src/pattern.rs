@@ -4,6 +4,7 @@
 //! `%`, `_` and `\` included, stands for itself.
 
 use crate::fold::fold;
+use crate::sketch::Runs;
 use memchr::memmem::Finder;
 
 /// A compiled operand.
@@ -25,6 +26,8 @@ pub(crate) struct Glob {
     pieces: Vec<Piece>,
     /// Characters that a matching text has at least.
     min_chars: usize,
+    /// What every matching text contains.
+    pub(crate) runs: Runs,
 }
 
 #[derive(Debug, Clone)]
@@ -56,7 +59,9 @@ impl Pattern {
             keep
         });
         let min_chars = pieces.iter().map(|p| p.text.chars().count()).sum();
-        Self::Glob(Glob { pieces, min_chars })
+        let mut runs = Runs::default();
+        pieces.iter().flat_map(|piece| piece.text.split('?')).for_each(|plain| runs.of_piece(plain));
+        Self::Glob(Glob { pieces, min_chars, runs })
     }
 
     /// Whether a folded text matches.

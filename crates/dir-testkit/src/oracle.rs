@@ -4,7 +4,7 @@
 use dir_core::Cid;
 use dir_core::facts::RecordFacts;
 use dir_core::index::Row;
-use dir_core::query::{Filter, Query, QueryError, QueryKind};
+use dir_core::query::{Filter, Query, QueryError, QueryKind, Sort};
 
 /// The CIDs that a query answers over these rows, in order, with limit and offset.
 pub fn answer(rows: &[Row], query: &Query) -> Result<Vec<Cid>, QueryError> {
@@ -15,8 +15,9 @@ pub fn answer(rows: &[Row], query: &Query) -> Result<Vec<Cid>, QueryError> {
             found.push(row);
         }
     }
-    // Nothing counts usage or providers yet: their orders are RECENCY among equals.
-    found.sort_by(|a, b| b.usage.cmp(&a.usage).then(b.indexed_at.cmp(&a.indexed_at)).then(a.cid.cmp(&b.cid)));
+    // Nothing counts providers yet: their order is RECENCY among equals.
+    let uses = |row: &Row| if query.sort == Sort::Popularity { row.usage.total() } else { 0 };
+    found.sort_by(|a, b| uses(b).cmp(&uses(a)).then(b.indexed_at.cmp(&a.indexed_at)).then(a.cid.cmp(&b.cid)));
     let offset = usize::try_from(query.offset).unwrap_or(usize::MAX);
     let limit = query.limit.map_or(usize::MAX, |limit| usize::try_from(limit).unwrap_or(usize::MAX));
     Ok(found.into_iter().skip(offset).take(limit).map(|row| row.cid).collect())

@@ -10,6 +10,9 @@ use std::time::Duration;
 
 /// Bytes that are written at once.
 const BATCH: usize = 64 * 1024;
+/// Time in which lines are gathered before they are written together: a thread that waits for single lines has to be
+/// woken for each, by the call that wrote it.
+const GATHER: Duration = Duration::from_millis(2);
 /// Pause before a write that failed is tried again.
 const RETRY_PAUSE: Duration = Duration::from_millis(500);
 
@@ -29,6 +32,9 @@ impl Writer {
     pub(super) fn run(mut self) {
         let mut batch = Vec::with_capacity(BATCH + 4096);
         while let Ok(first) = self.inbox.recv() {
+            if matches!(first, Item::Line(_)) {
+                std::thread::sleep(GATHER);
+            }
             let (mut next, mut lines) = (Some(first), 0);
             let mut after = None;
             while let Some(item) = next {

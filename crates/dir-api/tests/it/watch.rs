@@ -140,3 +140,56 @@ async fn a_watch_ends_when_the_server_stops() {
     let status = soon(stream.message()).await.unwrap_err();
     assert_eq!((status.code(), status.message()), (Code::Unavailable, "connection draining"));
 }
+
+/// Changes that a stream cannot hold while nobody reads it: eight megabytes, of four kilobytes each.
+const TOO_MANY: u64 = 2_000;
+/// Changes that come at once.
+const BURST: u64 = 100;
+
+#[tokio::test]
+async fn a_slow_watch_is_cut_with_the_cursor_to_resume_from() {
+    let engine = dir_engine::EngineConfig { watch_buffer: 256, ..dir_engine::EngineConfig::default() };
+    let node = Node::with(Setup { engine, ..Setup::default() }).await;
+    let mut slow = watch(&node, None).await;
+    assert_eq!(next(&mut slow).await, (0, None));
+    let mut quick = watch(&node, None).await;
+    assert_eq!(next(&mut quick).await, (0, None));
+    let skill = dir_core::facts::ClassFact { id: 1, name: "x".repeat(4096) };
+    let facts = std::sync::Arc::new(dir_core::RecordFacts { skills: vec![skill], ..Default::default() });
+    for n in 1..=TOO_MANY {
+        if n % BURST > 0 {
+            let change = dir_core::index::Change::Put {
+                cid: dir_core::Cid::of(&n.to_be_bytes()),
+                facts: facts.clone(),
+                at: dir_core::Timestamp(0),
+                event: Some(dir_core::EventKind::RecordPushed),
+            };
+            dir_core::index::RecordIndex::apply(node.index.as_ref(), vec![change]).await.unwrap();
+            continue;
+        }
+        // The engine hears of them with this one. Who reads gets all of them.
+        push(&node, vec![record(&format!("burst-{n}"))]).await;
+        for seq in n - BURST + 1..=n {
+            assert_eq!(next(&mut quick).await.0, seq);
+        }
+    }
+    // Who does not read gets what was on its way, and is told where to resume.
+    let mut at = 0;
+    let status = loop {
+        match soon(slow.message()).await {
+            Ok(told) => {
+                let seq = told.unwrap().seq;
+                assert_eq!(seq, at + 1);
+                at = seq;
+            }
+            Err(status) => break status,
+        }
+    };
+    assert_eq!(status.code(), Code::Aborted, "{status:?}");
+    assert!(at < TOO_MANY && status.message().contains("the reader is too slow"), "{at}: {status:?}");
+    assert_eq!(status.metadata().get("directory-watch-since").unwrap(), at.to_string().as_str());
+    let mut again = watch(&node, Some(at)).await;
+    for seq in at + 1..=TOO_MANY {
+        assert_eq!(next(&mut again).await.0, seq);
+    }
+}

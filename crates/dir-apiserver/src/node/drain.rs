@@ -15,6 +15,9 @@ pub(super) async fn close(base: Base, wired: Wired) {
     let mut drain = Drain::within(CLOSE_LIMIT);
     drain.step("jobs", STEP_LIMIT, base.tasks.stop()).await;
     drain.step("commits", STEP_LIMIT, engine.settle()).await;
+    if let Some(Err(error)) = drain.step("usage", STEP_LIMIT, engine.flush_usage()).await {
+        tracing::warn!(%error, "the last usage counters are lost");
+    }
     drop((app, engine));
     if let Some(Err(error)) = drain.step("index", STEP_LIMIT, opened.index.close()).await {
         tracing::error!(%error, "index not closed cleanly; it is checked at the next start");

@@ -10,9 +10,9 @@ use crate::exit::{Failure, Status};
 use anyhow::Context;
 use dir_core::index::{IndexError, RecordIndex};
 use dir_core::store::{RecordStore, StoreError};
-use dir_core::{Class, Classified};
+use dir_core::{Class, Classified, Clock};
 use dir_engine::{FileJournal, MemoryJournal, RebuildJournal};
-use dir_index::{MemoryIndex, SledConfig, open_or_set_aside};
+use dir_index::{MemoryConfig, MemoryIndex, SledConfig, first_seq, open_or_set_aside};
 use dir_store::{
     CacheConfig, LayoutConfig, LayoutStore, Limits, MemoryStore, StackConfig, StoreMetrics, decorate,
 };
@@ -91,14 +91,23 @@ fn default_layout(base: &Base) -> PathBuf {
 }
 
 async fn index(base: &Base) -> anyhow::Result<(Arc<dyn RecordIndex>, bool)> {
+    let events = &base.config.events;
+    let event_max_age = Some(events.max_age).filter(|age| !age.is_zero());
     let Some(path) = index_path(&base.config)? else {
-        return Ok((Arc::new(MemoryIndex::new()), false));
+        let config = MemoryConfig {
+            event_retention: events.retention,
+            event_max_age,
+            first_seq: first_seq(base.clock.now()),
+            ..MemoryConfig::default()
+        };
+        return Ok((Arc::new(MemoryIndex::with_config(&config)), false));
     };
     if let Some(parent) = path.parent() {
         std::fs::create_dir_all(parent)
             .with_context(|| format!("database.embedded.path {}", path.display()))?;
     }
-    let (config, clock) = (SledConfig::new(path), base.clock.clone());
+    let config = SledConfig { event_retention: events.retention, event_max_age, ..SledConfig::new(path) };
+    let clock = base.clock.clone();
     let opened = blocking(move || open_or_set_aside(config, clock.as_ref())).await?;
     let opened = opened.map_err(|e: IndexError| {
         Failure::new(Status::Config, format!("cannot open the index (database.embedded.path): {e}"))

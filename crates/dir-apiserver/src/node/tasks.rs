@@ -24,6 +24,9 @@ const LOOKS_PER_LINE: u32 = 10;
 /// Pause before a failed rebuild is tried again.
 const REBUILD_PAUSE: Duration = Duration::from_secs(60);
 
+/// Counts of pulls and lookups go to the index this often: what a crash loses are those of as long a time.
+const USAGE_INTERVAL: Duration = Duration::from_secs(5);
+
 /// Starts all of them.
 pub(super) fn start(base: &Base, opened: &Opened, engine: &Engine) {
     let stop = base.tasks.stopping().clone();
@@ -55,12 +58,24 @@ pub(super) fn start(base: &Base, opened: &Opened, engine: &Engine) {
             std::future::ready(())
         })
     });
+    let (counted, token) = (engine.clone(), stop.clone());
+    base.tasks.spawn("usage", OnEnd::RESTART, move || {
+        let engine = counted.clone();
+        every(USAGE_INTERVAL, token.clone(), move || usage(engine.clone()))
+    });
     base.latches.index.set(index_state(engine));
     if engine.needs_rebuild(opened.journal.as_ref()) {
         let (engine, journal) = (engine.clone(), opened.journal.clone());
         base.tasks.spawn("index-rebuild", OnEnd::RESTART, move || {
             rebuild(engine.clone(), journal.clone(), stop.clone())
         });
+    }
+}
+
+/// Counts that are not taken are kept for the next time.
+async fn usage(engine: Engine) {
+    if let Err(error) = engine.flush_usage().await {
+        tracing::warn!(%error, "usage counters not written; tried again");
     }
 }
 

@@ -16,3 +16,5 @@ mod node;
 mod secrets;
 mod start;
 mod stop;
+mod usage;
+mod watch;

@@ -8,4 +8,5 @@ mod ingest;
 mod reads;
 mod rebuild;
 mod reconcile;
+mod usage;
 mod world;

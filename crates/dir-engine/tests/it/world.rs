@@ -3,7 +3,7 @@
 use async_trait::async_trait;
 use bytes::Bytes;
 use dir_core::event::Event;
-use dir_core::index::{Applied, Change, Cursor, EventSpan, IndexError, Page, RecordIndex, Row};
+use dir_core::index::{Applied, Change, Cursor, EventSpan, IndexError, Page, RecordIndex, Row, Usage, Work};
 use dir_core::json::Doc;
 use dir_core::query::{Query, QueryKind};
 use dir_core::store::{
@@ -143,6 +143,13 @@ impl RecordIndex for Index {
         self.inner.apply(changes).await
     }
 
+    async fn add_usage(&self, counts: Vec<(Cid, Usage)>) -> Result<(), IndexError> {
+        if spend(&self.fail_applies) {
+            return Err(IndexError::Backend { context: "counters", source: "disk full".into() });
+        }
+        self.inner.add_usage(counts).await
+    }
+
     async fn row(&self, cid: &Cid) -> Result<Option<Row>, IndexError> {
         self.inner.row(cid).await
     }
@@ -169,6 +176,10 @@ impl RecordIndex for Index {
 
     fn event_span(&self) -> EventSpan {
         self.inner.event_span()
+    }
+
+    fn work(&self) -> Work {
+        self.inner.work()
     }
 
     fn len(&self) -> u64 {

@@ -4,6 +4,7 @@
 use super::failure::from_io;
 use super::lock::Lock;
 use super::{SledConfig, SledIndex};
+use crate::log::first_seq;
 use dir_core::Clock;
 use dir_core::index::IndexError;
 use std::path::{Path, PathBuf};
@@ -29,7 +30,10 @@ pub struct SetAside {
 
 /// Opens the index; a damaged one is moved to `<path>.damaged-<time>` first and an empty one opened. Errors that
 /// are no damage (in use, no permission) are answered as they are: nothing is moved.
-pub fn open_or_set_aside(config: SledConfig, clock: &dyn Clock) -> Result<Opened, IndexError> {
+///
+/// The event log of a new index begins above those that were here before, as long as the clock does not run backwards.
+pub fn open_or_set_aside(mut config: SledConfig, clock: &dyn Clock) -> Result<Opened, IndexError> {
+    config.first_seq = config.first_seq.max(first_seq(clock.now()));
     let lock = Arc::new(Lock::take(&config.path)?);
     match SledIndex::open_locked(config.clone(), lock.clone()) {
         Ok(index) => Ok(Opened { index, set_aside: None }),

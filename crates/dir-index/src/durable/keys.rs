@@ -4,6 +4,7 @@ use dir_core::Cid;
 
 pub(super) const ROWS: &[u8] = b"r";
 pub(super) const EVENTS: &[u8] = b"e";
+pub(super) const USAGE: &[u8] = b"u";
 pub(super) const SUMMARY: &[u8] = b"m/summary";
 
 pub(super) fn row(cid: &Cid) -> [u8; 33] {
@@ -14,6 +15,16 @@ pub(super) fn row(cid: &Cid) -> [u8; 33] {
 
 pub(super) fn row_cid(key: &[u8]) -> Option<Cid> {
     Some(Cid::from_digest(key.strip_prefix(ROWS)?.try_into().ok()?))
+}
+
+pub(super) fn usage(cid: &Cid) -> [u8; 33] {
+    let mut key = [USAGE[0]; 33];
+    key[1..].copy_from_slice(cid.digest());
+    key
+}
+
+pub(super) fn usage_cid(key: &[u8]) -> Option<Cid> {
+    Some(Cid::from_digest(key.strip_prefix(USAGE)?.try_into().ok()?))
 }
 
 /// Sequence numbers are big-endian: key order is their order.

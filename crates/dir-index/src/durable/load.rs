@@ -2,9 +2,10 @@
 
 use super::failure::{from_io, from_io_at, from_sled};
 use super::{MIN_CACHE_BYTES, SledConfig, keys, marker};
-use crate::chunk::{Chunk, MAX_TEXT_BYTES, Place};
-use crate::codec::{Summary, decode_row, decode_summary, peek_row_time};
+use crate::chunk::{Chunk, MAX_TEXT_BYTES};
+use crate::codec::{Summary, decode_row, decode_summary, decode_usage, peek_row_time};
 use crate::core::Core;
+use crate::rank::Place;
 use dir_core::Cid;
 use dir_core::index::IndexError;
 use std::cmp::Reverse;
@@ -87,12 +88,13 @@ fn load_unguarded(config: &SledConfig) -> Result<Loaded, IndexError> {
     let stored = match db.get(keys::SUMMARY).map_err(|e| from_sled("reading the summary", e))? {
         Some(value) => decode_summary(keys::SUMMARY, &value)
             .map_err(|_malformed| IndexError::Damaged("the summary is unreadable".into()))?,
-        None => Summary { next_seq: 1, ..Summary::default() },
+        None => Summary { next_seq: config.first_seq.max(1), ..Summary::default() },
     };
     summary.next_seq = stored.next_seq;
     if summary != stored {
         return Err(IndexError::Damaged(format!("{} rows expected, {} found", stored.rows, summary.rows)));
     }
+    load_usage(&db, &core)?;
     let (oldest_seq, next_seq) = event_range(&db, stored.next_seq)?;
     if next_seq != stored.next_seq {
         return Err(IndexError::Damaged(format!(
@@ -199,6 +201,17 @@ fn cut(rows: Vec<Raw>, records: usize) -> Vec<Vec<Raw>> {
         }
     }
     slices
+}
+
+/// Counters; those of a record without a row are passed over.
+fn load_usage(db: &sled::Db, core: &Core) -> Result<(), IndexError> {
+    for item in db.scan_prefix(keys::USAGE) {
+        let (key, value) = item.map_err(|e| from_sled("reading counters", e))?;
+        let bad = || IndexError::Damaged("a counter is unreadable".into());
+        let cid = keys::usage_cid(&key).ok_or_else(bad)?;
+        core.add_usage(&cid, decode_usage(&key, &value).map_err(|_malformed| bad())?);
+    }
+    Ok(())
 }
 
 /// The sequence numbers of the oldest event and of the one after the newest.

@@ -20,7 +20,7 @@ use crate::log::DEFAULT_EVENT_RETENTION;
 use async_trait::async_trait;
 use dir_core::Cid;
 use dir_core::event::Event;
-use dir_core::index::{Applied, Change, Cursor, EventSpan, IndexError, Page, RecordIndex, Row};
+use dir_core::index::{Applied, Change, Cursor, EventSpan, IndexError, Page, RecordIndex, Row, Usage, Work};
 use dir_core::query::{Query, QueryKind};
 use failure::from_sled;
 use lock::Lock;
@@ -28,6 +28,7 @@ use parking_lot::{Mutex, RwLock};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::thread::JoinHandle;
+use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
 use writer::{Request, Writer};
 
@@ -49,6 +50,11 @@ pub struct SledConfig {
     pub cache_bytes: u64,
     /// Events kept; default [`DEFAULT_EVENT_RETENTION`]. Up to 128 more are kept between two trims.
     pub event_retention: u64,
+    /// Events older than this, seen from the newest, are removed, 128 at a time; default: none is too old.
+    pub event_max_age: Option<Duration>,
+    /// Number of the first event of a new index; default 1. See [`crate::first_seq`]. [`open_or_set_aside`] raises it
+    /// to what the clock says.
+    pub first_seq: u64,
     /// Records a chunk; default 16,384. Smaller only to try the seams between chunks.
     pub chunk_records: usize,
 }
@@ -60,6 +66,8 @@ impl SledConfig {
             path: path.into(),
             cache_bytes: DEFAULT_CACHE_BYTES,
             event_retention: DEFAULT_EVENT_RETENTION,
+            event_max_age: None,
+            first_seq: 1,
             chunk_records: CHUNK_RECORDS,
         }
     }
@@ -100,6 +108,8 @@ impl SledIndex {
             summary: loaded.summary,
             oldest_seq: loaded.oldest_seq,
             event_retention: config.event_retention.max(1),
+            event_max_age: config.event_max_age,
+            next_batch: None,
             path: config.path,
             failed: false,
         };
@@ -129,6 +139,12 @@ impl RecordIndex for SledIndex {
     async fn apply(&self, changes: Vec<Change>) -> Result<Vec<Applied>, IndexError> {
         let (answer, result) = oneshot::channel();
         self.requests.send(Request::Apply(changes, answer)).await.map_err(|_closed| IndexError::Closed)?;
+        result.await.map_err(|_closed| IndexError::Closed)?
+    }
+
+    async fn add_usage(&self, counts: Vec<(Cid, Usage)>) -> Result<(), IndexError> {
+        let (answer, result) = oneshot::channel();
+        self.requests.send(Request::Count(counts, answer)).await.map_err(|_closed| IndexError::Closed)?;
         result.await.map_err(|_closed| IndexError::Closed)?
     }
 
@@ -166,6 +182,10 @@ impl RecordIndex for SledIndex {
 
     fn event_span(&self) -> EventSpan {
         *self.span.read()
+    }
+
+    fn work(&self) -> Work {
+        self.core.work()
     }
 
     fn len(&self) -> u64 {

@@ -2,22 +2,24 @@
 //! makes them visible and answers. Callers that wait at the same time share a flush.
 
 use super::failure::from_sled;
-use super::{keys, marker};
-use crate::codec::{Summary, encode_event, encode_row, encode_summary};
+use super::{keys, marker, read_events};
+use crate::codec::{Summary, encode_event, encode_row, encode_summary, encode_usage};
 use crate::core::Core;
+use crate::log::horizon;
 use crate::memory::labels_of;
-use dir_core::index::{Applied, Change, EventSpan, IndexError};
+use dir_core::index::{Applied, Change, EventSpan, IndexError, Usage};
 use dir_core::{Cid, EventKind, RecordFacts, Timestamp};
 use parking_lot::RwLock;
 use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
 
 /// Operations of one sled batch at most: larger ones cost memory out of proportion.
 const BATCH_OPERATIONS: usize = 150;
-/// Operations of one change at most: its row and its event.
-const CHANGE_OPERATIONS: usize = 2;
+/// Operations of one change at most: its row, its counters and its event.
+const CHANGE_OPERATIONS: usize = 3;
 /// Changes that share a flush at most: bounds the time until the first of them is answered.
 const GROUP_CHANGES: usize = 2_048;
 /// Old events are removed so many at a time.
@@ -28,6 +30,7 @@ type Answer<T> = oneshot::Sender<Result<T, IndexError>>;
 /// What the thread is asked.
 pub(super) enum Request {
     Apply(Vec<Change>, Answer<Vec<Applied>>),
+    Count(Vec<(Cid, Usage)>, Answer<()>),
     Close(Answer<()>),
 }
 
@@ -38,6 +41,9 @@ pub(super) struct Writer {
     pub(super) oldest_seq: u64,
     pub(super) span: Arc<RwLock<EventSpan>>,
     pub(super) event_retention: u64,
+    pub(super) event_max_age: Option<Duration>,
+    /// The last event of the next batch to remove, and when it happened.
+    pub(super) next_batch: Option<(u64, Timestamp)>,
     pub(super) path: PathBuf,
     /// Set by the first failure: what is on disk is then uncertain, and no later change may build on it.
     pub(super) failed: bool,
@@ -57,7 +63,7 @@ impl Writer {
     pub(super) fn run(mut self, mut requests: mpsc::Receiver<Request>) {
         while let Some(first) = requests.blocking_recv() {
             let mut group = Vec::new();
-            let mut close = None;
+            let (mut close, mut count) = (None, None);
             let mut changes = 0;
             let mut next = Some(first);
             while let Some(request) = next {
@@ -66,12 +72,17 @@ impl Writer {
                         changes += list.len();
                         group.push((list, answer));
                     }
+                    Request::Count(counts, answer) => count = Some((counts, answer)),
                     Request::Close(answer) => close = Some(answer),
                 }
-                let full = changes >= GROUP_CHANGES || close.is_some();
+                let full = changes >= GROUP_CHANGES || close.is_some() || count.is_some();
                 next = if full { None } else { requests.try_recv().ok() };
             }
             self.commit(group);
+            if let Some((counts, answer)) = count {
+                // Whoever asked may have gone away meanwhile.
+                let _ = answer.send(self.count(&counts));
+            }
             if let Some(answer) = close {
                 requests.close();
                 let closed = self.close();
@@ -107,6 +118,44 @@ impl Writer {
         }
     }
 
+    /// Adds to counters: on disk first, then where they are answered from.
+    fn count(&mut self, counts: &[(Cid, Usage)]) -> Result<(), IndexError> {
+        if self.failed {
+            return Err(stopped());
+        }
+        let written = self.write_counts(counts);
+        if let Err(error) = &written {
+            self.failed = true;
+            tracing::error!(%error, "the index takes no further changes");
+        }
+        written?;
+        for (cid, more) in counts {
+            self.core.add_usage(cid, *more);
+        }
+        Ok(())
+    }
+
+    fn write_counts(&self, counts: &[(Cid, Usage)]) -> Result<(), IndexError> {
+        let mut sums: HashMap<&Cid, Usage> = HashMap::new();
+        for (cid, more) in counts {
+            if let Some(now) = self.core.usage(cid) {
+                let sum = sums.entry(cid).or_insert(now);
+                *sum = sum.plus(*more);
+            }
+        }
+        let sums: Vec<(&Cid, Usage)> = sums.into_iter().collect();
+        for some in sums.chunks(BATCH_OPERATIONS) {
+            let mut batch = sled::Batch::default();
+            for (cid, sum) in some {
+                let key = keys::usage(cid);
+                batch.insert(&key[..], encode_usage(&key, *sum));
+            }
+            self.db.apply_batch(batch).map_err(|e| from_sled("writing counters", e))?;
+        }
+        self.db.flush().map_err(|e| from_sled("flushing", e))?;
+        Ok(())
+    }
+
     /// Writes and flushes; on return everything is on disk.
     fn stage(
         &mut self,
@@ -129,7 +178,8 @@ impl Writer {
             results.push(applied);
         }
         self.write(&mut staged)?;
-        self.trim()?;
+        let newest = group.iter().flat_map(|(changes, _)| changes).filter_map(told_at).max();
+        self.trim(newest)?;
         self.db.flush().map_err(|e| from_sled("flushing", e))?;
         Ok(results)
     }
@@ -162,6 +212,10 @@ impl Writer {
         if present {
             staged.batch.remove(&keys::row(cid)[..]);
             staged.operations += 1;
+            if self.core.usage(cid).is_some_and(|usage| usage.total() > 0) {
+                staged.batch.remove(&keys::usage(cid)[..]);
+                staged.operations += 1;
+            }
             staged.rows.insert(*cid, false);
             self.summary.take(cid);
         }
@@ -196,9 +250,10 @@ impl Writer {
         self.db.apply_batch(batch).map_err(|e| from_sled("writing", e))
     }
 
-    /// Removes the oldest events once there are enough to remove.
-    fn trim(&mut self) -> Result<(), IndexError> {
-        while self.summary.next_seq - self.oldest_seq >= self.event_retention.saturating_add(TRIM_EVENTS) {
+    /// Removes the oldest events once there are enough to remove: too many, or too old.
+    fn trim(&mut self, newest: Option<Timestamp>) -> Result<(), IndexError> {
+        let horizon = newest.and_then(|newest| horizon(newest, self.event_max_age));
+        while self.too_many() || self.too_old(horizon)? {
             let mut batch = sled::Batch::default();
             let end = self.oldest_seq + TRIM_EVENTS;
             (self.oldest_seq..end).for_each(|seq| batch.remove(&keys::event(seq)[..]));
@@ -206,6 +261,23 @@ impl Writer {
             self.oldest_seq = end;
         }
         Ok(())
+    }
+
+    fn too_many(&self) -> bool {
+        self.summary.next_seq - self.oldest_seq >= self.event_retention.saturating_add(TRIM_EVENTS)
+    }
+
+    /// Whether a whole batch lies before the horizon. Its last event is read once, not at every commit.
+    fn too_old(&mut self, horizon: Option<Timestamp>) -> Result<bool, IndexError> {
+        let (Some(horizon), last) = (horizon, self.oldest_seq + TRIM_EVENTS - 1) else { return Ok(false) };
+        if last >= self.summary.next_seq {
+            return Ok(false);
+        }
+        if self.next_batch.is_none_or(|(seq, _)| seq != last) {
+            let event = read_events(&self.db, last - 1, 1)?;
+            self.next_batch = event.first().map(|event| (event.seq, event.at));
+        }
+        Ok(self.next_batch.is_some_and(|(seq, at)| seq == last && at < horizon))
     }
 
     /// Makes committed changes visible.
@@ -224,6 +296,13 @@ impl Writer {
         }
         self.db.flush().map_err(|e| from_sled("flushing", e))?;
         marker::write(&self.path, self.summary)
+    }
+}
+
+/// When a change that leaves an event happened.
+fn told_at(change: &Change) -> Option<Timestamp> {
+    match change {
+        Change::Put { at, event, .. } | Change::Delete { at, event, .. } => event.map(|_| *at),
     }
 }
 

@@ -1,7 +1,7 @@
 //! The sled adapter: conformance, restarts, damage.
 
-use dir_core::index::{Change, IndexError, RecordIndex};
-use dir_core::query::{Query, QueryKind};
+use dir_core::index::{Change, IndexError, RecordIndex, Usage};
+use dir_core::query::{Query, QueryKind, Sort};
 use dir_core::{Clock, EventKind, Timestamp};
 use dir_index::{MIN_CACHE_BYTES, SledConfig, SledIndex, open_or_set_aside};
 use dir_testkit::generate::{Generator, Numbers};
@@ -56,7 +56,11 @@ async fn a_restart_answers_the_same() {
     let mut rows = fill(&index, (0..150).map(|_| generator.facts()).collect()).await;
     index.apply((0..20).map(|n| delete(n, 5)).collect()).await.unwrap();
     rows.drain(..20);
-    let query = one(QueryKind::SkillName, "*");
+    for (row, pulls) in rows.iter_mut().zip([3, 1, 300]) {
+        row.usage = Usage { pulls, lookups: 1 };
+    }
+    index.add_usage(rows.iter().map(|row| (row.cid, row.usage)).collect()).await.unwrap();
+    let query = Query { sort: Sort::Popularity, ..one(QueryKind::SkillName, "*") };
     let (order, events) = (everything(&index, &query, 9).await, index.events(0, 100).await.unwrap());
     assert_eq!((order.len(), events.len()), (130, 20));
     drop(index);

@@ -7,3 +7,4 @@ mod durable;
 mod memory;
 mod span;
 mod values;
+mod work;

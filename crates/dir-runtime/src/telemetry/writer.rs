@@ -14,6 +14,9 @@ use tracing_subscriber::fmt::MakeWriter;
 
 /// Lines that may wait for the writer; more are dropped and counted.
 pub const QUEUE_LINES: usize = 8192;
+/// Time in which lines are gathered before they are written together. A thread that waits for single lines has to be
+/// woken for each, by the call that wrote it: that cost more than the lines themselves.
+const GATHER: Duration = Duration::from_millis(2);
 /// Longest wait for the queue to empty at the end of the process.
 const CLOSE_LIMIT: Duration = Duration::from_secs(2);
 
@@ -77,6 +80,9 @@ impl Writer {
 /// there is no place left to say so.
 fn run(inbox: &Receiver<Message>, mut out: Box<dyn Write + Send>, file: Option<&Path>) {
     while let Ok(first) = inbox.recv() {
+        if matches!(first, Message::Line(_)) {
+            std::thread::sleep(GATHER);
+        }
         let mut next = Some(first);
         while let Some(message) = next {
             match message {
@@ -102,6 +108,16 @@ fn run(inbox: &Receiver<Message>, mut out: Box<dyn Write + Send>, file: Option<&
 
 impl Write for Writer {
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
+        (&*self).write(line)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl Write for &Writer {
+    fn write(&mut self, line: &[u8]) -> io::Result<usize> {
         if let Err(TrySendError::Full(_)) = self.queue.try_send(Message::Line(line.to_vec()))
             && let Some(counter) = &*self.dropped.lock()
         {
@@ -116,10 +132,10 @@ impl Write for Writer {
 }
 
 impl<'a> MakeWriter<'a> for Writer {
-    type Writer = Writer;
+    type Writer = &'a Writer;
 
-    fn make_writer(&'a self) -> Writer {
-        self.clone()
+    fn make_writer(&'a self) -> &'a Writer {
+        self
     }
 }
 

@@ -3,7 +3,7 @@
 use super::{Subject, cid, delete, everything, fill, named, one, put};
 use crate::generate::Generator;
 use dir_core::facts::{ClassFact, LocatorFact, ModuleFact, RecordFacts};
-use dir_core::index::{Change, IndexError};
+use dir_core::index::{Change, IndexError, Usage};
 use dir_core::query::{Query, QueryKind};
 use dir_core::{Cid, EventKind, Timestamp};
 use std::collections::BTreeSet;
@@ -23,7 +23,7 @@ pub async fn a_put_makes_a_row(subject: &Subject) {
     let applied = index.apply(vec![put(1, &facts, 5_000)]).await.unwrap();
     assert!(applied.len() == 1 && applied[0].changed);
     let row = index.row(&cid(1)).await.unwrap().unwrap();
-    assert_eq!((row.cid, row.indexed_at, row.usage), (cid(1), Timestamp(5_000), 0));
+    assert_eq!((row.cid, row.indexed_at, row.usage), (cid(1), Timestamp(5_000), Usage::default()));
     assert_eq!(row.facts, facts);
     assert!(index.contains(&cid(1)) && index.len() == 1);
     assert_eq!(index.row(&cid(2)).await.unwrap(), None);

@@ -10,13 +10,15 @@ mod changes;
 mod paging;
 mod queries;
 mod tables;
+mod usage;
 
 pub use changes::*;
 pub use paging::*;
 pub use queries::*;
+pub use usage::*;
 
 use dir_core::facts::RecordFacts;
-use dir_core::index::{Change, RecordIndex, Row};
+use dir_core::index::{Change, RecordIndex, Row, Usage};
 use dir_core::query::{Filter, Query, QueryKind};
 use dir_core::{Cid, EventKind, Timestamp};
 use std::any::Any;
@@ -50,7 +52,8 @@ macro_rules! index_conformance {
             pages_are_stable_while_records_come_and_go, cids_page_in_digest_order, foreign_cursors_are_refused,
             wildcards_follow_the_table, comparisons_follow_the_table, combinations_follow_the_table,
             bad_values_are_named, counts_ignore_limit_and_offset, random_queries_equal_the_oracle,
-            queries_stay_exact_after_deletes);
+            queries_stay_exact_after_deletes,
+            counters_add_up_and_go_with_their_row, popularity_is_the_order_of_counters);
     };
     (@each $make:expr, $($check:ident),+ $(,)?) => {
         $(
@@ -121,7 +124,7 @@ pub async fn fill(index: &dyn RecordIndex, facts: Vec<RecordFacts>) -> Vec<Row> 
             cid: cid(n),
             indexed_at: Timestamp(1_000 + i64::try_from((n * 7) % 40).unwrap()),
             facts: Arc::new(facts),
-            usage: 0,
+            usage: Usage::default(),
         })
         .collect();
     for batch in rows.chunks(10) {

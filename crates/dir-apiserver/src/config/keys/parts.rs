@@ -52,6 +52,10 @@ section! {
         log_slow_consumers: bool = "true",
         /// Log every event.
         log_published_events: bool = "false",
+        /// Changes kept for watches that resume.
+        retention: u64 = "100000",
+        /// How long changes are kept for watches that resume; 0 keeps them however old they are.
+        max_age: Duration = "168h",
     }
 }
 
