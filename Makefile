@@ -1,7 +1,7 @@
 # Directory: build, run, test. `make help` lists the targets.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help run demo lab build setup lint test test-unit test-interop test-chart test-world fuzz bench clean
+.PHONY: help run demo lab build setup lint test test-unit test-interop test-chart test-world fuzz bench soak clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | sort | expand -t 16
@@ -45,6 +45,10 @@ fuzz: ## every parser of foreign bytes, FUZZ_SECONDS (30) each, with libFuzzer; 
 
 bench: ## the benchmark report: table on the screen, JSON in bench-report/
 	@scripts/bench.sh
+
+soak: ## a thousand rotations of SVIDs and CAs under load from several processes; fails when one call did
+	cargo build --profile quick --locked -p dir-apiserver -p product-tests --bins
+	target/quick/soak $(SOAK)
 
 clean: ## remove build output, tools and data
 	rm -rf target .tools data bench-report

@@ -11,9 +11,13 @@ use parking_lot::Mutex;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
+use tokio::sync::Notify;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tonic::Status;
+
+/// How long a new connection is given to make its first call before a stopping process tells it to go away.
+const FIRST_CALL: Duration = Duration::from_secs(1);
 
 /// Why the calls of a connection are ended by us.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -51,6 +55,8 @@ pub(crate) struct Shared {
     pub(crate) stopping: CancellationToken,
     /// Answers on their way to the peer.
     pub(crate) outflow: Arc<Outflow>,
+    /// Told of the first call.
+    first: Notify,
     /// What the policy says of the peer.
     pub(crate) grants: ArcSwapOption<Held>,
     /// What it says of the caller that the peer spoke for last.
@@ -73,6 +79,7 @@ impl Shared {
             why: AtomicU8::new(0),
             stopping,
             outflow,
+            first: Notify::new(),
             grants: ArcSwapOption::empty(),
             delegated: ArcSwapOption::empty(),
             spoken: ArcSwapOption::empty(),
@@ -91,7 +98,23 @@ impl Shared {
     /// A call begins; answers its number on this connection.
     pub(crate) fn begin(&self) -> u64 {
         self.active.fetch_add(1, Ordering::Relaxed);
-        self.begun.fetch_add(1, Ordering::Relaxed)
+        let number = self.begun.fetch_add(1, Ordering::Relaxed);
+        if number == 0 {
+            self.first.notify_one();
+        }
+        number
+    }
+
+    /// Waits until it is polite to send somebody away: who has only just connected, to a server that was fine then,
+    /// is about to call. A GOAWAY that comes before the call takes the call away from a client that honours it.
+    pub(crate) async fn settled(&self) {
+        let young = self.opened + FIRST_CALL;
+        if self.begun.load(Ordering::Relaxed) == 0 {
+            tokio::select! {
+                () = self.first.notified() => {}
+                () = tokio::time::sleep_until(young) => {}
+            }
+        }
     }
 
     /// A call is over.

@@ -28,6 +28,9 @@ use tokio_util::task::TaskTracker;
 /// Pause of the accept loop after an error such as EMFILE, which would otherwise spin.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(20);
 
+/// Connections that were being made when the drain began may still arrive for this long, to be told properly.
+const LAST_ARRIVALS: Duration = Duration::from_secs(2);
+
 /// A connection that is ready to serve.
 pub struct Conn<IO> {
     /// Its bytes, after any handshake.
@@ -149,7 +152,8 @@ pub enum ServeEnd {
 }
 
 /// Serves connections until `drain` fires or no more can come, then tells those that are open to go away, and
-/// comes back when the last one is gone. `kill` cuts what is left.
+/// comes back when the last one is gone. Whoever drains ends `incoming` as well; what still comes out of it is told
+/// like the rest. `kill` cuts what is left.
 pub async fn serve<IO>(
     incoming: impl Stream<Item = Conn<IO>>,
     app: App,
@@ -166,6 +170,11 @@ where
     let connections = TaskTracker::new();
     // Connections listen to children, each with a lock of its own.
     let going = drain.child_token();
+    let serve_one = |conn| {
+        let (cfg, builder) = (cfg.clone(), builder.clone());
+        let driven = drive(conn, app.clone(), cfg, builder, going.child_token(), kill.child_token());
+        connections.spawn(driven);
+    };
     let end = loop {
         let conn = tokio::select! {
             biased;
@@ -174,11 +183,17 @@ where
             conn = incoming.next() => conn,
         };
         let Some(conn) = conn else { break ServeEnd::IncomingClosed };
-        let driven =
-            drive(conn, app.clone(), cfg.clone(), builder.clone(), going.child_token(), kill.child_token());
-        connections.spawn(driven);
+        serve_one(conn);
     };
     going.cancel();
+    if end == ServeEnd::Drained {
+        let late = async {
+            while let Some(conn) = incoming.next().await {
+                serve_one(conn);
+            }
+        };
+        let _ = kill.run_until_cancelled(tokio::time::timeout(LAST_ARRIVALS, late)).await;
+    }
     connections.close();
     connections.wait().await;
     end
@@ -219,6 +234,7 @@ async fn drive<IO>(
     let mut timer = pin!(tokio::time::sleep_until(wake(&life, &stall, &shared)));
     let (mut told, mut distrusted) = (false, false);
     let mut rules = Rules::of(&app);
+    let mut stopping = pin!(stopping(&drain, &shared));
     loop {
         let step = tokio::select! {
             biased;
@@ -227,7 +243,7 @@ async fn drive<IO>(
                 break;
             }
             () = kill.cancelled() => Step::Cut,
-            () = drain.cancelled(), if !told => {
+            () = stopping.as_mut(), if !told => {
                 told = true;
                 life.go(Instant::now(), cfg.drain_grace, "shutdown")
             }
@@ -296,6 +312,12 @@ impl Rules {
             }
         }
     }
+}
+
+/// Waits until a drain has come to a connection.
+async fn stopping(drain: &CancellationToken, shared: &Shared) {
+    drain.cancelled().await;
+    shared.settled().await;
 }
 
 /// Counts and logs a peer that was cut off for its frames.

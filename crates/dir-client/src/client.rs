@@ -1,6 +1,7 @@
 //! The client: one lazy connection, and the calls over it.
 
 use crate::address::Address;
+use crate::again::Again;
 use crate::codec::RawCodec;
 use crate::config::ClientConfig;
 use crate::dial::{Dialer, Target};
@@ -198,13 +199,15 @@ impl Client {
         F: Fn() -> Fut,
         Fut: Future<Output = Result<R, Status>>,
     {
-        match self.bounded(call()).await {
-            Ok(answer) => Ok(answer),
-            Err(status) if self.is_break(&status) => {
-                tracing::debug!(path, %status, "the connection broke under the call, trying once more");
-                self.bounded(call()).await.map_err(|status| self.explain(path, &status))
+        let mut again = Again::default();
+        loop {
+            match self.bounded(call()).await {
+                Ok(answer) => return Ok(answer),
+                Err(status) if again.worth(self, &status) => {
+                    tracing::debug!(path, %status, "the connection broke under the call, trying once more");
+                }
+                Err(status) => return Err(self.explain(path, &status)),
             }
-            Err(status) => Err(self.explain(path, &status)),
         }
     }
 

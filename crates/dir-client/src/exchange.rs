@@ -6,6 +6,7 @@
 //! messages in flight (the transport refuses a message before the ones ahead of it are answered), they are sent
 //! again one at a time, so that the failure names the right one.
 
+use crate::again::Again;
 use crate::client::{Answers, Client};
 use crate::error::{ClientError, Kind};
 use bytes::Bytes;
@@ -36,7 +37,7 @@ pub(crate) struct Exchange<S, T> {
     open: Option<Open>,
     /// So many of the next messages are sent alone.
     alone: usize,
-    retried: bool,
+    again: Again,
     over: bool,
     deadline: Option<Instant>,
 }
@@ -68,7 +69,7 @@ where
             waiting_bytes: 0,
             open: None,
             alone: 0,
-            retried: false,
+            again: Again::default(),
             over: false,
             deadline: None,
         }
@@ -218,7 +219,7 @@ where
         if let Some(open) = &mut self.open {
             open.sent = open.sent.saturating_sub(1);
         }
-        self.retried = false;
+        self.again = Again::default();
         self.restart_clock();
         self.pop().map(|token| (token, Ok(bytes)))
     }
@@ -238,8 +239,7 @@ where
     /// Decides what a failed stream means: try again (`None`), or a failure of the message that is due.
     fn settle(&mut self, status: &Status) -> Option<(T, Result<Bytes, ClientError>)> {
         let sent = self.open.take().map_or_else(|| self.sendable(), |open| open.sent);
-        if !self.retried && self.client.is_break(status) {
-            self.retried = true;
+        if self.again.worth(&self.client, status) {
             self.restart_clock();
             return None;
         }

@@ -5,6 +5,7 @@
 //! failure is a [`ClientError`]: what was attempted on which target and who named it, the cause, the next step.
 
 pub mod address;
+mod again;
 mod client;
 mod codec;
 pub mod config;

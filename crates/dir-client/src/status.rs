@@ -10,14 +10,29 @@ const NOT_GRPC: &str = "mapped from HTTP status code";
 /// The words by which a server says that it limits calls, as opposed to sizes.
 const RATE_LIMIT: &str = "rate limit";
 
+/// The words by which a server ends the calls of a connection whose certificate has come to its end.
+const IDENTITY_EXPIRED: &str = "identity expired";
+
 /// Whether the connection broke under the call (as opposed to a server that answered, or one that was never reached),
-/// or the server asked to come back: the cases in which the same call may work on another connection.
+/// or the server asked to come back, or the connection has outlived the certificate it was made with: the cases in
+/// which the same call may work on another connection, which is made with the credentials of its own moment.
 pub(crate) fn is_break(status: &Status, faults: &Faults) -> bool {
     let hopeless = faults.get().is_some_and(|fault| fault.kind() != Kind::Disconnected);
-    if hopeless || dial_error(status).is_some() {
+    // A handshake that was cut off is a break like any other: a server that stops does that.
+    if hopeless || dial_error(status).is_some_and(|error| error.kind() != Kind::Disconnected) {
         return false;
     }
-    status.source().is_some() || (status.code() == Code::Unavailable && !status.message().contains(NOT_GRPC))
+    let asked_back = match status.code() {
+        Code::Unavailable => !status.message().contains(NOT_GRPC),
+        Code::Unauthenticated => status.message() == IDENTITY_EXPIRED,
+        _ => false,
+    };
+    status.source().is_some() || asked_back
+}
+
+/// Whether the call never left this process.
+pub(crate) fn is_unsent(status: &Status) -> bool {
+    chain(status).any(|e| e.downcast_ref::<hyper::Error>().is_some_and(hyper::Error::is_canceled))
 }
 
 /// The error that a failed call is reported as. `what` names the call and its target.
@@ -118,6 +133,8 @@ mod tests {
         let faults = Faults::default();
         assert!(is_break(&Status::unavailable("draining"), &faults));
         assert!(!is_break(&Status::not_found("x"), &faults));
+        assert!(is_break(&Status::unauthenticated("identity expired"), &faults));
+        assert!(!is_break(&Status::unauthenticated("identity no longer trusted"), &faults));
         let broke = Status::from_error(Box::new(std::io::Error::other("reset")));
         assert!(is_break(&broke, &faults));
         assert_eq!(explain("x", &broke, &faults).kind(), Kind::Disconnected);

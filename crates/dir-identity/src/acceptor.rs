@@ -171,8 +171,9 @@ struct Acceptor {
     sni_warned: Mutex<HashSet<String>>,
 }
 
-/// Accepts until `stop` fires or the stream is dropped. Handshakes never wait for the Workload API: they use the
-/// snapshot at hand or are refused.
+/// Accepts until `stop` fires or the stream is dropped. After `stop` the port is closed, and the stream ends when the
+/// handshakes that had begun are done. Handshakes never wait for the Workload API: they use the snapshot at hand or are
+/// refused.
 pub fn accept_loop(
     listener: TcpListener,
     identity: Identity,

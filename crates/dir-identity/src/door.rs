@@ -6,6 +6,7 @@ use crate::live::{Cap, Registry, Seat};
 use crate::metrics::IdentityMetrics;
 use crate::proxy::{ProxyConfig, Unread};
 use crate::refuse::{Refusal, RefuseReason};
+use futures::FutureExt;
 use std::future::Future;
 use std::io::ErrorKind;
 use std::net::{IpAddr, SocketAddr};
@@ -75,7 +76,8 @@ pub(crate) struct Door {
 }
 
 impl Door {
-    /// Accepts until `stop` fires or nobody takes any more. `greet` makes of an arrival what goes to `tx`.
+    /// Accepts until `stop` fires or nobody takes any more. Whoever has connected by then still goes to `tx`, which is
+    /// let go when the last one has. `greet` makes of an arrival what goes to `tx`.
     pub(crate) async fn open<T, G>(
         self: Arc<Self>,
         listener: TcpListener,
@@ -94,12 +96,13 @@ impl Door {
                 Some((slot, listener.accept().await))
             };
             let (slot, accepted) = tokio::select! {
-                () = stop.cancelled() => return,
+                biased;
+                () = stop.cancelled() => return self.take_what_waits(&listener, &slots, &tx, &greet),
                 () = tx.closed() => return,
                 next = next => match next { Some(next) => next, None => return },
             };
             match accepted {
-                Ok((io, addr)) => self.admit((io, addr), slot, &tx, &stop, greet.clone()),
+                Ok((io, addr)) => self.admit((io, addr), slot, &tx, greet.clone()),
                 // The peer gave up in the backlog: not our trouble, and no reason to make the next one wait.
                 Err(error)
                     if matches!(error.kind(), ErrorKind::ConnectionAborted | ErrorKind::ConnectionReset) => {}
@@ -111,12 +114,30 @@ impl Door {
         }
     }
 
+    /// Takes who has connected already: closing the listener would reset them, and they have done nothing wrong. They
+    /// are told to go away like everybody else.
+    fn take_what_waits<T, G>(
+        self: &Arc<Self>,
+        listener: &TcpListener,
+        slots: &Arc<Semaphore>,
+        tx: &mpsc::Sender<T>,
+        greet: &(impl Fn(Arrival) -> G + Clone + Send + Sync + 'static),
+    ) where
+        T: Send + 'static,
+        G: Future<Output = Result<T, Refusal>> + Send + 'static,
+    {
+        while let Ok(slot) = slots.clone().try_acquire_owned()
+            && let Some(Ok(arrived)) = listener.accept().now_or_never()
+        {
+            self.admit(arrived, slot, tx, greet.clone());
+        }
+    }
+
     fn admit<T, G>(
         self: &Arc<Self>,
         (io, addr): (TcpStream, SocketAddr),
         slot: OwnedSemaphorePermit,
         tx: &mpsc::Sender<T>,
-        stop: &CancellationToken,
         greet: impl Fn(Arrival) -> G + Send + Sync + 'static,
     ) where
         T: Send + 'static,
@@ -133,7 +154,7 @@ impl Door {
             Ok(seat) => seat,
             Err(cap) => return self.refuse(&origin, &cap_refusal(cap)),
         };
-        let (door, tx, stop) = (self.clone(), tx.clone(), stop.clone());
+        let (door, tx) = (self.clone(), tx.clone());
         tokio::spawn(async move {
             let pending = door.metrics.connections.with_label_values(&["handshake"]);
             pending.inc();
@@ -142,11 +163,14 @@ impl Door {
                 // Boxed: a handshake is large, and reading a header in front of it should not make it larger.
                 Box::pin(greet(Arrival { io, origin, seat })).await
             };
-            let outcome = stop.run_until_cancelled(greeted).await;
+            // Whoever reads the other end stops it by letting go of that end.
+            let outcome = tokio::select! {
+                outcome = greeted => Some(outcome),
+                () = tx.closed() => None,
+            };
             pending.dec();
             drop(slot);
             match outcome {
-                // Sending fails when nobody takes it any more: the listener is closing.
                 Some(Ok(ready)) => drop(tx.send(ready).await),
                 Some(Err(refusal)) => door.refuse(&origin, &refusal),
                 None => {}

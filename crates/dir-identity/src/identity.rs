@@ -173,7 +173,7 @@ pub struct Health {
 }
 
 impl Health {
-    fn of(shared: &Shared) -> Self {
+    pub(crate) fn of(shared: &Shared) -> Self {
         let snapshot = shared.current.load();
         let leaf = snapshot.leaf();
         let now = shared.clock.now();
@@ -192,7 +192,7 @@ impl Health {
 
     /// Whether new work should be sent here. An agent that is merely gone does not make a node unready.
     pub fn is_ready(&self) -> bool {
-        self.svid_held && !self.near_expiry && !self.withdrawn
+        self.svid_held && !self.near_expiry && !self.withdrawn && self.watcher_alive
     }
 
     /// Whether the process can still follow its identity. If not, only a restart helps.
@@ -202,7 +202,9 @@ impl Health {
 
     /// Why not ready; `None` when ready.
     pub fn reason(&self) -> Option<String> {
-        if self.withdrawn {
+        if !self.watcher_alive {
+            Some("the watcher of the Workload API has ended; only a restart helps".to_owned())
+        } else if self.withdrawn {
             Some("the SPIFFE agent no longer issues an identity to this workload".to_owned())
         } else if !self.svid_held {
             Some(format!("the SVID is not valid (expires in {} s)", self.expires_in))

@@ -199,12 +199,23 @@ fn share(
 /// Keeps the watcher running: a state that nobody updates would freeze on old trust roots.
 pub(crate) async fn supervise(boot: Boot, stop: CancellationToken) {
     let Boot { shared, endpoint, events } = boot;
+    let backoff = shared.config.startup_wait.clone();
+    let anew =
+        |stop: &CancellationToken| feed::spawn::<X509Feed>(endpoint.clone(), backoff.clone(), stop.clone());
+    supervise_with(shared, events, anew, stop).await;
+}
+
+/// See [`supervise`]; `anew` opens the stream of events for a watcher that follows one that ended.
+async fn supervise_with(
+    shared: Arc<Shared>,
+    events: mpsc::Receiver<FeedEvent>,
+    anew: impl Fn(&CancellationToken) -> mpsc::Receiver<FeedEvent>,
+    stop: CancellationToken,
+) {
     let mut events = Some(events);
     let mut failures = 0;
     loop {
-        let rx = events.take().unwrap_or_else(|| {
-            feed::spawn::<X509Feed>(endpoint.clone(), shared.config.startup_wait.clone(), stop.clone())
-        });
+        let rx = events.take().unwrap_or_else(|| anew(&stop));
         let begun = Instant::now();
         let ended = tokio::spawn(follow(shared.clone(), rx, stop.clone())).await;
         if stop.is_cancelled() {
@@ -385,3 +396,7 @@ fn publish(
     // Trust and snapshot are in place before anybody is told.
     shared.changes.send_replace(generation);
 }
+
+#[cfg(test)]
+#[path = "watcher_tests.rs"]
+mod tests;

@@ -7,6 +7,9 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use tokio::sync::watch;
 
+/// What a component says before anybody has set its state.
+const NOT_STARTED: &str = "not started";
+
 /// State of one component.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum State {
@@ -79,13 +82,16 @@ impl Snapshot {
         !self.components.values().any(|c| c.fatal && matches!(c.state, State::Failed(_)))
     }
 
-    /// The first component that keeps the node from being ready, with its cause.
+    /// The first component that keeps the node from being ready, with its cause. One that waits for something goes
+    /// before those that have not begun because of it.
     pub fn obstacle(&self) -> Option<String> {
         if self.draining {
             return Some("draining".to_owned());
         }
-        let blocked = self.components.iter().find(|(_, c)| c.gates && !c.state.lets_ready());
-        blocked.map(|(name, c)| format!("{name}: {}", c.state.detail().unwrap_or(c.state.word())))
+        let mut blocked = self.components.iter().filter(|(_, c)| c.gates && !c.state.lets_ready());
+        let first = blocked.clone().next();
+        let telling = blocked.find(|(_, c)| c.state.detail() != Some(NOT_STARTED));
+        telling.or(first).map(|(name, c)| format!("{name}: {}", c.state.detail().unwrap_or(c.state.word())))
     }
 }
 
@@ -106,7 +112,7 @@ impl Health {
     }
 
     fn add(&self, name: &'static str, gates: bool, fatal: bool) -> Latch {
-        let state = State::Starting("not started".to_owned());
+        let state = State::Starting(NOT_STARTED.to_owned());
         self.0.send_modify(|s| {
             s.components.insert(name, Component { state, gates, fatal });
         });
@@ -232,6 +238,15 @@ mod tests {
         svid.failed("watcher gone");
         assert!(!health.snapshot().live());
         assert!(health.snapshot().started, "the startup answer never goes back");
+    }
+
+    #[test]
+    fn the_obstacle_is_what_the_others_wait_for() {
+        let health = Health::new();
+        let [_, _, svid] = ["grpc", "index", "svid"].map(|name| health.gate(name));
+        assert_eq!(health.snapshot().obstacle().unwrap(), "grpc: not started");
+        svid.starting("waiting for an SVID");
+        assert_eq!(health.snapshot().obstacle().unwrap(), "svid: waiting for an SVID");
     }
 
     #[test]

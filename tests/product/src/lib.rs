@@ -4,8 +4,11 @@
 //! always for a predicate, within [`PATIENCE`].
 
 pub mod attacker;
+pub mod caller;
+pub mod callers;
 pub mod nginx;
 pub mod proc;
+pub mod rotation;
 pub mod server;
 pub mod spire;
 pub mod workload;
@@ -28,11 +31,11 @@ pub fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").components().collect()
 }
 
-/// A binary of ours, built beside the running test.
+/// A binary of ours, built beside the running test or program.
 pub fn our(name: &str) -> anyhow::Result<PathBuf> {
     let exe = std::env::current_exe()?;
-    let dir =
-        exe.ancestors().nth(2).ok_or_else(|| anyhow::anyhow!("no target folder above {}", exe.display()))?;
+    let mut above = exe.ancestors().skip(1).skip_while(|dir| dir.ends_with("deps"));
+    let dir = above.next().ok_or_else(|| anyhow::anyhow!("no target folder above {}", exe.display()))?;
     let path = dir.join(name);
     anyhow::ensure!(path.exists(), "{} is missing: run `cargo build --workspace` first", path.display());
     Ok(path)

@@ -21,6 +21,15 @@ impl Nginx {
         Self::start_with(dir, backend, &[])
     }
 
+    /// The same in front of several servers that take turns. One that does not answer is passed over, and asked again
+    /// the next time.
+    pub fn before(dir: &Path, backends: &[u16]) -> anyhow::Result<Self> {
+        let first = *backends.first().ok_or_else(|| anyhow::anyhow!("no server to stand before"))?;
+        let servers: Vec<_> =
+            backends.iter().map(|backend| format!("server 127.0.0.1:{backend} max_fails=0;")).collect();
+        Self::start_with(dir, first, &[(&format!("server 127.0.0.1:{first};"), &servers.join(" "))])
+    }
+
     /// The same with lines of the example replaced: each pair is what is there, and what stands in its place.
     pub fn start_with(dir: &Path, backend: u16, changes: &[(&str, &str)]) -> anyhow::Result<Self> {
         let nginx = tool("nginx", "run scripts/install-nginx.sh")?;

@@ -50,6 +50,11 @@ impl Server {
         Self::spawn_with(dir, auth, records, "")
     }
 
+    /// Starts a server on these ports of API and ops listener, and does not wait.
+    pub fn spawn_at(dir: &Path, auth: &Auth, records: &Records, ports: (u16, u16)) -> anyhow::Result<Self> {
+        Self::spawn_on(dir, auth, records, "", ports)
+    }
+
     /// The same with more lines at the end of its configuration file; waits until it is ready.
     pub fn start_with(dir: &Path, auth: &Auth, records: &Records, more: &str) -> anyhow::Result<Self> {
         let mut server = Self::spawn_with(dir, auth, records, more)?;
@@ -58,13 +63,36 @@ impl Server {
     }
 
     fn spawn_with(dir: &Path, auth: &Auth, records: &Records, more: &str) -> anyhow::Result<Self> {
-        let (port, ops_port) = (free_port()?, free_port()?);
+        Self::spawn_on(dir, auth, records, more, (free_port()?, free_port()?))
+    }
+
+    fn spawn_on(
+        dir: &Path,
+        auth: &Auth,
+        records: &Records,
+        more: &str,
+        (port, ops_port): (u16, u16),
+    ) -> anyhow::Result<Self> {
         let config = dir.join("server.config.yml");
         std::fs::write(&config, config_file(dir, port, ops_port, auth, records) + more)?;
         let mut command = Command::new(our("dir-apiserver")?);
         command.arg("serve").arg("--config").arg(&config).env_clear().env("HOME", dir).current_dir(dir);
         let proc = Proc::start("dir-apiserver", dir, &mut command)?;
         Ok(Self { proc, port, ops_port })
+    }
+
+    /// SIGTERM, and its exit code.
+    pub fn stop(mut self) -> anyhow::Result<Option<i32>> {
+        self.proc.signal("TERM")?;
+        Ok(self.proc.wait_end()?.code())
+    }
+
+    /// Resident memory in KiB.
+    pub fn memory_kib(&self) -> anyhow::Result<u64> {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.proc.pid()))?;
+        let line = status.lines().find_map(|l| l.strip_prefix("VmRSS:"));
+        let kib = line.and_then(|l| l.split_whitespace().next()?.parse().ok());
+        kib.ok_or_else(|| anyhow::anyhow!("no VmRSS in {status}"))
     }
 
     /// Waits until `/readyz` answers 200.

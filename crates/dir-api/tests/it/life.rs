@@ -71,7 +71,7 @@ async fn the_limits_of_a_connection_are_announced() {
 }
 
 #[tokio::test]
-async fn a_peer_that_asks_nothing_goes() {
+async fn e_a_peer_that_asks_nothing_goes() {
     let node = node(ServeConfig { first_request_timeout: Some(SOON), ..patient() }).await;
     // Also one that does not even say that it speaks HTTP/2.
     let mut silent = Peer::silent(node.addr).await;
@@ -88,7 +88,7 @@ async fn a_peer_that_asks_nothing_goes() {
 }
 
 #[tokio::test]
-async fn an_idle_connection_goes_and_an_open_call_keeps_it() {
+async fn e_an_idle_connection_goes_and_an_open_call_keeps_it() {
     let node = node(ServeConfig { idle_timeout: Some(SOON), ..patient() }).await;
     let known = push(&node, vec![record("a")]).await.remove(0);
     let mut open = Open::pull(&node).await;
@@ -103,7 +103,7 @@ async fn an_idle_connection_goes_and_an_open_call_keeps_it() {
 }
 
 #[tokio::test]
-async fn an_old_connection_is_told_to_go_and_its_calls_finish() {
+async fn e_an_old_connection_is_told_to_go_and_its_calls_finish() {
     let node = node(ServeConfig { max_age: Some(SOON), ..patient() }).await;
     let known = push(&node, vec![record("a")]).await.remove(0);
     let mut open = Open::pull(&node).await;
@@ -116,7 +116,7 @@ async fn an_old_connection_is_told_to_go_and_its_calls_finish() {
 }
 
 #[tokio::test]
-async fn after_its_grace_an_old_connection_ends() {
+async fn e_after_its_grace_an_old_connection_ends() {
     let node = node(ServeConfig { max_age: Some(SOON), age_grace: SOON, ..patient() }).await;
     let status = Open::pull(&node).await.ended().await;
     assert_eq!((status.code(), status.message()), (Code::Unavailable, "connection draining"));
@@ -141,7 +141,7 @@ async fn keepalive_pings_and_cuts_who_does_not_answer() {
 }
 
 #[tokio::test]
-async fn a_drain_lets_calls_finish_and_takes_no_new_connections() {
+async fn n5_a_drain_lets_calls_finish_and_takes_no_new_connections() {
     let mut node = node(patient()).await;
     let known = push(&node, vec![record("a")]).await.remove(0);
     let mut open = Open::pull(&node).await;
@@ -160,7 +160,21 @@ async fn a_drain_lets_calls_finish_and_takes_no_new_connections() {
 }
 
 #[tokio::test]
-async fn after_the_grace_of_a_drain_calls_end_unavailable() {
+async fn n5_a_connection_that_arrives_as_the_drain_begins_is_told_like_the_rest() {
+    let node = node(patient()).await;
+    // As long as the open call lasts, the drain does.
+    let known = push(&node, vec![record("a")]).await.remove(0);
+    let mut open = Open::pull(&node).await;
+    open.works(&known).await;
+    node.drain.cancel();
+    let mut late = Peer::connect(node.addr).await;
+    assert!(late.wait_for(GOAWAY).await.is_some(), "cut without a word");
+    late.closed().await;
+    open.works(&known).await;
+}
+
+#[tokio::test]
+async fn n5_after_the_grace_of_a_drain_calls_end_unavailable() {
     let mut node = node(ServeConfig { drain_grace: SOON, ..patient() }).await;
     let mut open = Open::pull(&node).await;
     node.drain.cancel();
@@ -171,7 +185,7 @@ async fn after_the_grace_of_a_drain_calls_end_unavailable() {
 }
 
 #[tokio::test]
-async fn a_stream_that_never_ends_by_itself_does_not_hold_up_a_drain() {
+async fn n5_a_stream_that_never_ends_by_itself_does_not_hold_up_a_drain() {
     let mut node = node(patient()).await;
     let mut health = tonic_health::pb::health_client::HealthClient::new(node.channel().await);
     for service in ["", "other"] {
@@ -207,7 +221,7 @@ async fn a_dead_accept_loop_is_told() {
 }
 
 #[tokio::test]
-async fn a_peer_that_is_no_longer_trusted_is_out() {
+async fn d_a_peer_that_is_no_longer_trusted_is_out() {
     let gone = CancellationToken::new();
     let revoked = gone.clone();
     let setup = Setup { serve: patient(), ..Setup::default() };
@@ -242,7 +256,7 @@ async fn with_svids(left: Duration) -> Node {
 }
 
 #[tokio::test]
-async fn a_connection_ends_with_the_svid_of_its_peer() {
+async fn e_a_connection_ends_with_the_svid_of_its_peer() {
     let node = with_svids(Duration::from_secs(4)).await;
     let mut open = Open::pull(&node).await;
     let status = open.ended().await;
@@ -252,7 +266,7 @@ async fn a_connection_ends_with_the_svid_of_its_peer() {
 }
 
 #[tokio::test]
-async fn a_call_after_the_end_of_the_svid_is_refused_on_a_connection_that_still_stands() {
+async fn e_a_call_after_the_end_of_the_svid_is_refused_on_a_connection_that_still_stands() {
     let node = with_svids(LATE).await;
     let mut client = node.store_client().await;
     let nothing = || futures::stream::iter(Vec::<RecordRef>::new());

@@ -135,8 +135,12 @@ fn authn(config: &Config, found: &mut Vec<Problem>) {
 
 fn is_endpoint(text: &str) -> bool {
     match text.split_once(':') {
-        Some(("tcp", rest)) => rest.strip_prefix("//").is_some_and(|a| a.parse::<SocketAddr>().is_ok()),
-        Some(("unix", rest)) => rest.starts_with('/') && !rest.trim_start_matches('/').is_empty(),
+        Some(("tcp", rest)) => rest.strip_prefix("//").unwrap_or(rest).parse::<SocketAddr>().is_ok(),
+        // What follows two slashes would be a host.
+        Some(("unix", rest)) => {
+            let path = rest.strip_prefix("//").unwrap_or(rest);
+            path.starts_with('/') && path.len() > 1
+        }
         _ => text.starts_with('/') && text.len() > 1,
     }
 }

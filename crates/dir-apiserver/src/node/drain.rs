@@ -34,7 +34,7 @@ pub(super) async fn close(base: Base, wired: Wired) {
     }
     // Only now: until here peers could still prove who they are.
     if let Some(held) = opened.held {
-        drop(held.identity);
+        drain.step("identity", STEP_LIMIT, async { drop(held.identity) }).await;
         if let Some(dev) = held.dev {
             drain.step("dev-identity", STEP_LIMIT, dev.stop()).await;
         }

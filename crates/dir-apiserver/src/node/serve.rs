@@ -67,8 +67,8 @@ async fn quiet(base: &Base, stops: &Stops, mut serving: JoinHandle<ServeEnd>) {
     let mut drain = Drain::within(shutdown.lb_wait + shutdown.grace + LINGER + LINGER);
     base.health.set_draining();
     drain.step("load-balancer-wait", shutdown.lb_wait + LINGER, tokio::time::sleep(shutdown.lb_wait)).await;
-    stops.drain.cancel();
     stops.accept.cancel();
+    stops.drain.cancel();
     if drain.step("connections", shutdown.grace + LINGER, &mut serving).await.is_none() {
         stops.kill.cancel();
         drain.step("connections-cut", LINGER, serving).await;

@@ -105,10 +105,8 @@ async fn ping(store: Arc<dyn RecordStore>, latch: Latch) {
 
 fn identity_state(identity: &Identity) -> State {
     let health = identity.health();
-    if !health.is_live() {
-        return State::Failed("the watcher of the Workload API has ended; only a restart helps".to_owned());
-    }
     match health.reason() {
+        Some(reason) if !health.is_live() => State::Failed(reason),
         // A restart would not help: not ready, and alive.
         Some(reason) => State::Starting(reason),
         None if health.source_connected => State::Ready,

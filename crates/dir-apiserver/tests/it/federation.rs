@@ -48,7 +48,7 @@ fn base64(bytes: &[u8]) -> String {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_partner_is_trusted_by_its_published_bundle_also_after_it_is_gone() {
+async fn p_d0_a_partner_is_trusted_by_its_published_bundle_also_after_it_is_gone() {
     let (home, abroad) = (tempdir().unwrap(), tempdir().unwrap());
     let ours = organisation(home.path(), "a.internal").await;
     let theirs = organisation(abroad.path(), "b.internal").await;
@@ -106,7 +106,7 @@ async fn a_partner_is_trusted_by_its_published_bundle_also_after_it_is_gone() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn our_own_domain_is_no_partner() {
+async fn d0_our_own_domain_is_no_partner() {
     let home = tempdir().unwrap();
     let ours = organisation(home.path(), "a.internal").await;
     let socket = format!("authn.socket_path={}", ours.socket_uri());

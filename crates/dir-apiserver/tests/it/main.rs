@@ -3,8 +3,10 @@
 // Test helpers fail by panicking; clippy exempts only the test functions themselves.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+mod agent;
 mod authz;
 mod authz_commands;
+mod boot;
 mod client;
 mod commands;
 mod crash;
@@ -12,7 +14,9 @@ mod damage;
 mod federation;
 mod jwt;
 mod lab;
+mod life;
 mod node;
+mod raw;
 mod secrets;
 mod start;
 mod stop;

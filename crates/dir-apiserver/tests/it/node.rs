@@ -43,12 +43,19 @@ impl Node {
     /// Starts `serve` with `args`, on ports that the system chooses, keeping everything below `home`. The log of
     /// each process is a file of its own.
     pub(crate) fn spawn(home: &Path, args: &[&str], vars: &[(&str, &str)]) -> Self {
+        let ports = ["--listen-address", "127.0.0.1:0", "--metrics-address", "127.0.0.1:0"];
+        Self::spawn_bare(home, &[&ports[..], args].concat(), vars)
+    }
+
+    /// The same with nothing said about ports. The ops listener needs one of the system's choice.
+    pub(crate) fn spawn_bare(home: &Path, args: &[&str], vars: &[(&str, &str)]) -> Self {
         let name = format!("log-{}", std::fs::read_dir(home).unwrap().count());
         let (log, errors) = (home.join(&name), home.join(format!("{name}.err")));
         let mut command = command(home);
         command
-            .args(["serve", "--listen-address", "127.0.0.1:0", "--metrics-address", "127.0.0.1:0"])
+            .arg("serve")
             .args(args)
+            .env("DIRECTORY_SERVER_METRICS_ADDRESS", "127.0.0.1:0")
             .env("DIRECTORY_LOGGER_LOG_FORMAT", "json")
             .env("DIRECTORY_LOGGER_LOG_FILE", &log)
             .env("DIRECTORY_SERVER_SHUTDOWN_LB_WAIT", "0s")

@@ -10,7 +10,7 @@ use tonic_health::pb::health_check_response::ServingStatus;
 use tonic_health::pb::health_client::HealthClient;
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_drain_is_announced_before_it_begins() {
+async fn n5_a_drain_is_announced_before_it_begins() {
     let home = tempdir().unwrap();
     let mut node = Node::start(home.path(), &["--dev", "--set", "shutdown.lb_wait=3s"]);
     let (grpc, ops) = (node.grpc(), node.ops());
@@ -32,7 +32,7 @@ async fn a_drain_is_announced_before_it_begins() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn open_calls_have_the_grace_and_then_end_with_unavailable() {
+async fn n5_open_calls_have_the_grace_and_then_end_with_unavailable() {
     let home = tempdir().unwrap();
     let mut node = Node::start(home.path(), &["--dev", "--set", "shutdown.grace=1s"]);
     let channel = plain(node.grpc()).await;
@@ -46,7 +46,7 @@ async fn open_calls_have_the_grace_and_then_end_with_unavailable() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_second_signal_ends_it_at_once() {
+async fn n5_a_second_signal_ends_it_at_once_with_1() {
     let home = tempdir().unwrap();
     let mut node = Node::start(home.path(), &["--dev", "--set", "shutdown.grace=10m"]);
     let channel = plain(node.grpc()).await;

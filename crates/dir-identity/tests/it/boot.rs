@@ -20,7 +20,7 @@ async fn obtain(config: WorkloadConfig, clock: Arc<TestClock>) -> Result<Identit
 }
 
 #[tokio::test]
-async fn an_agent_that_comes_late_is_waited_for() {
+async fn a1_an_agent_that_comes_late_is_waited_for() {
     let dir = tempfile::tempdir().unwrap();
     let clock = clock();
     let api = DevWorkloadApi::prepare(one_domain(&dir), clock.clone()).unwrap();
@@ -36,7 +36,7 @@ async fn an_agent_that_comes_late_is_waited_for() {
 }
 
 #[tokio::test]
-async fn one_success_line_for_each_svid_and_a_warning_for_the_missing_host() {
+async fn a4_a7_one_success_line_for_each_svid_and_a_warning_for_the_missing_host() {
     logs::keep();
     let dir = tempfile::tempdir().unwrap();
     let clock = clock();
@@ -56,7 +56,7 @@ async fn one_success_line_for_each_svid_and_a_warning_for_the_missing_host() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_wait_is_reported_every_ten_seconds_and_ends() {
+async fn a2_the_wait_is_reported_every_ten_seconds_and_ends() {
     logs::keep();
     let dir = tempfile::tempdir().unwrap();
     let socket = format!("{}/none.sock", dir.path().display());
@@ -93,25 +93,29 @@ async fn reason_for(answer: Answer, total: Duration) -> WaitReason {
 }
 
 #[tokio::test]
-async fn reasons_of_the_wait() {
-    let total = Duration::from_millis(150);
-    let denied = reason_for(Answer::Deny, total).await;
+async fn a3_reasons_of_the_wait() {
+    // Long enough for an agent on a busy machine to have answered.
+    let total = Duration::from_secs(3);
+    let attestation = Answer::Unavailable("workload attestation failed".to_owned());
+    let (denied, unattested, silent) = tokio::join!(
+        reason_for(Answer::Deny, total),
+        reason_for(attestation, total),
+        reason_for(Answer::Silent, total)
+    );
     assert_eq!(denied, WaitReason::NoIdentityIssued);
     assert!(
         denied.to_string().contains("no registration entry matches")
             && denied.to_string().contains("unix:uid:")
     );
-    let attestation = Answer::Unavailable("workload attestation failed".to_owned());
-    assert_eq!(reason_for(attestation, total).await, WaitReason::AttestationFailed);
-    assert_eq!(reason_for(Answer::Silent, total).await, WaitReason::Silent);
+    assert_eq!((unattested, silent), (WaitReason::AttestationFailed, WaitReason::Silent));
 }
 
 #[tokio::test]
-async fn clocks_that_disagree_are_named_and_waited_for() {
+async fn n9_clocks_that_disagree_are_named_and_waited_for() {
     let dir = tempfile::tempdir().unwrap();
     let (agent, ours) = (clock(), clock());
     let api = DevWorkloadApi::start(one_domain(&dir), agent.clone()).await.unwrap();
-    let short = StartupWait { total: Duration::from_millis(200), ..workload(String::new()).startup_wait };
+    let short = StartupWait { total: Duration::from_secs(2), ..workload(String::new()).startup_wait };
     let config = WorkloadConfig { startup_wait: short, ..workload(api.socket_uri()) };
     for (shift, text) in [(-100, "SVID not yet valid"), (7200, "SVID expired by 36")] {
         ours.shift(shift);
@@ -127,7 +131,7 @@ async fn clocks_that_disagree_are_named_and_waited_for() {
 }
 
 #[tokio::test]
-async fn every_spelling_of_the_socket() {
+async fn a5_every_spelling_of_the_socket() {
     let dir = tempfile::tempdir().unwrap();
     let clock = clock();
     let api = DevWorkloadApi::start(one_domain(&dir), clock.clone()).await.unwrap();
@@ -140,7 +144,7 @@ async fn every_spelling_of_the_socket() {
 }
 
 #[tokio::test]
-async fn the_right_svid_is_picked() {
+async fn n8_the_right_svid_is_picked() {
     let dir = tempfile::tempdir().unwrap();
     let clock = clock();
     let mut hinted = svid("spiffe://example.org/hinted", &[]);

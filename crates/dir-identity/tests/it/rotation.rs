@@ -9,7 +9,7 @@ use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn forty_rotations_fail_no_handshake_and_drop_no_connection() {
+async fn c_forty_rotations_fail_no_handshake_and_drop_no_connection() {
     let world = World::start().await;
     let server = world.server(AcceptorConfig { max_per_ip: 0, ..AcceptorConfig::default() }).await;
     let client = world.identity(&world.client_api, &prometheus::Registry::new()).await;
@@ -66,7 +66,7 @@ async fn forty_rotations_fail_no_handshake_and_drop_no_connection() {
 }
 
 #[tokio::test]
-async fn unchanged_content_is_no_rotation() {
+async fn c_unchanged_content_is_no_rotation() {
     let world = World::start().await;
     let server = world.server(AcceptorConfig::default()).await;
     let generation = server.identity.snapshot().generation();
@@ -81,7 +81,7 @@ async fn unchanged_content_is_no_rotation() {
 }
 
 #[tokio::test]
-async fn a_handshake_is_judged_by_the_trust_of_its_own_moment() {
+async fn c_a_handshake_is_judged_by_the_trust_of_its_own_moment() {
     let world = World::start().await;
     let server = world.server(AcceptorConfig::default()).await;
     let client = world.identity(&world.client_api, &prometheus::Registry::new()).await;

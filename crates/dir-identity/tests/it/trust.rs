@@ -17,7 +17,7 @@ fn tamper(world: &World, change: impl FnOnce(&mut Material)) {
 }
 
 #[tokio::test]
-async fn defederation_ends_the_partners_connections_and_nobody_elses() {
+async fn d_defederation_ends_the_partners_connections_and_nobody_elses() {
     let world = World::start().await;
     let server = world.server(AcceptorConfig::default()).await;
     let connector = world.connector().await;
@@ -46,7 +46,7 @@ async fn defederation_ends_the_partners_connections_and_nobody_elses() {
 }
 
 #[tokio::test]
-async fn a_root_that_leaves_the_bundle_takes_its_connections_with_it() {
+async fn d_a_root_that_leaves_the_bundle_takes_its_connections_with_it() {
     let world = World::start().await;
     let server = world.server(AcceptorConfig::default()).await;
     let connector = world.connector().await;
@@ -126,7 +126,7 @@ async fn one_bad_svid_does_not_discard_the_bundles() {
 }
 
 #[tokio::test]
-async fn a_withdrawn_identity_is_not_ready_and_an_absent_agent_is() {
+async fn n7_a_withdrawn_identity_is_not_ready_and_an_absent_agent_is() {
     let world = World::start().await;
     let server = world.server(AcceptorConfig::default()).await;
     let connector = world.connector().await;
@@ -171,7 +171,7 @@ async fn what_is_reported_and_measured() {
 }
 
 #[tokio::test]
-async fn a_stopped_listener_takes_nobody_and_still_watches_over_its_connections() {
+async fn d_a_stopped_listener_takes_nobody_and_still_watches_over_its_connections() {
     let world = World::start().await;
     let server = world.server(AcceptorConfig::default()).await;
     let partner = world.identity(&world.partner_api, &Registry::new()).await;

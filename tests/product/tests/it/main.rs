@@ -6,4 +6,6 @@ mod abuse;
 mod interop;
 mod layers;
 mod passthrough;
+mod rolling;
+mod rotation;
 mod verify;

@@ -17,7 +17,7 @@ fn production(yaml: &str) -> Vec<String> {
 }
 
 #[test]
-fn plaintext_stays_on_this_machine() {
+fn a10_plaintext_stays_on_this_machine() {
     let open = errors(&loaded("", &[]));
     assert!(open.len() == 1 && open[0].contains("--allow-insecure"), "{open:?}");
     assert_eq!(errors(&loaded("listen: {allow_insecure: true}", &[])), Vec::<String>::new());
@@ -27,7 +27,7 @@ fn plaintext_stays_on_this_machine() {
 }
 
 #[test]
-fn authn_in_the_words_of_the_contract() {
+fn a8_authn_in_these_words() {
     for (yaml, wanted) in [
         ("{enabled: true}", "authn.socket_path: invalid authn config: socket path is required"),
         (
@@ -43,13 +43,17 @@ fn authn_in_the_words_of_the_contract() {
             "authn.mode: invalid authn config: mode 'jwt-tls' is for clients only; a server takes 'x509' or 'jwt'",
         ),
         (
+            "{enabled: true, socket_path: 'unix://host/path'}",
+            "authn.socket_path: invalid authn config: \"unix://host/path\" is not unix:///abs/path, /abs/path or tcp://IP:port",
+        ),
+        (
             "{enabled: true, socket_path: relative/path}",
             "authn.socket_path: invalid authn config: \"relative/path\" is not unix:///abs/path, /abs/path or tcp://IP:port",
         ),
     ] {
         assert_eq!(refused(&format!("authn: {yaml}\n")), [wanted]);
     }
-    for socket in ["unix:///a/b", "unix:/a/b", "/a/b", "tcp://127.0.0.1:99"] {
+    for socket in ["unix:///a/b", "unix:/a/b", "/a/b", "tcp://127.0.0.1:99", "tcp:127.0.0.1:99"] {
         assert_eq!(
             refused(&format!("authn: {{enabled: true, socket_path: '{socket}'}}\n")),
             Vec::<String>::new()

@@ -44,7 +44,7 @@ fn unknown_variables_are_errors_with_a_hint() {
 }
 
 #[test]
-fn legacy_variables_and_service_links_pass() {
+fn a8_legacy_variables_and_service_links_pass() {
     let read = loaded(
         LOOPBACK,
         &[
