@@ -41,21 +41,27 @@ pub(crate) struct GlobalArgs {
     /// [default: 0.0.0.0:8888, which is this machine]
     #[arg(long, global = true, value_name = "ADDR")]
     server_addr: Option<String>,
-    /// x509 (SPIFFE), insecure, none (plaintext) or tls (PEM files) [env: DIRECTORY_CLIENT_AUTH_MODE]
-    /// [default: x509]
+    /// insecure, none (plaintext), x509, jwt (SPIFFE), jwt-tls (SPIFFE behind a TLS proxy), tls, token (files)
+    /// [env: DIRECTORY_CLIENT_AUTH_MODE] [default: x509]
     #[arg(long, global = true, value_name = "MODE")]
     auth_mode: Option<String>,
-    /// Workload API for x509: unix:///path [env: DIRECTORY_CLIENT_SPIFFE_SOCKET_PATH, SPIFFE_ENDPOINT_SOCKET]
+    /// Workload API for x509, jwt and jwt-tls: unix:///path [env: DIRECTORY_CLIENT_SPIFFE_SOCKET_PATH, SPIFFE_ENDPOINT_SOCKET]
     #[arg(long, global = true, value_name = "SOCKET")]
     spiffe_socket_path: Option<String>,
-    /// For x509, the server to expect: a SPIFFE ID or a trust domain [env: DIRECTORY_CLIENT_EXPECTED_SERVER_ID]
+    /// For jwt and jwt-tls, the audience that the server expects [env: DIRECTORY_CLIENT_JWT_AUDIENCE]
+    #[arg(long, global = true, value_name = "AUDIENCE")]
+    jwt_audience: Option<String>,
+    /// File for token: JSON with certificate, key and roots [env: DIRECTORY_CLIENT_SPIFFE_TOKEN]
+    #[arg(long, global = true, value_name = "FILE")]
+    spiffe_token: Option<String>,
+    /// For x509 and jwt, the server to expect: a SPIFFE ID or a trust domain [env: DIRECTORY_CLIENT_EXPECTED_SERVER_ID]
     /// [default: any workload of the own trust domain]
     #[arg(long, global = true, value_name = "ID")]
     expected_server_id: Option<String>,
     /// Name to ask the server for (SNI) instead of its host [env: DIRECTORY_CLIENT_TLS_SERVER_NAME]
     #[arg(long, global = true, value_name = "NAME")]
     tls_server_name: Option<String>,
-    /// Authorities for tls, PEM [env: DIRECTORY_CLIENT_TLS_CA_FILE]
+    /// Authorities for tls, and for jwt-tls instead of the public ones, PEM [env: DIRECTORY_CLIENT_TLS_CA_FILE]
     #[arg(long, global = true, value_name = "FILE")]
     tls_ca_file: Option<String>,
     /// Client certificate chain for tls, PEM [env: DIRECTORY_CLIENT_TLS_CERT_FILE]
@@ -80,6 +86,8 @@ impl GlobalArgs {
             server_addr: self.server_addr.clone(),
             auth_mode: self.auth_mode.clone(),
             spiffe_socket_path: self.spiffe_socket_path.clone(),
+            jwt_audience: self.jwt_audience.clone(),
+            spiffe_token: self.spiffe_token.clone(),
             expected_server_id: self.expected_server_id.clone(),
             tls_server_name: self.tls_server_name.clone(),
             tls_ca_file: self.tls_ca_file.clone(),

@@ -4,6 +4,7 @@ use crate::address::Address;
 use crate::again::Again;
 use crate::codec::RawCodec;
 use crate::config::ClientConfig;
+use crate::credentials::Credentials;
 use crate::dial::{Dialer, Target};
 use crate::error::{ClientError, Kind};
 use crate::security::Security;
@@ -45,6 +46,7 @@ pub struct Client {
 struct Inner {
     channel: Channel,
     dialer: Dialer,
+    credentials: Option<Credentials>,
     target: Target,
     faults: Faults,
     call_timeout: Option<Duration>,
@@ -60,7 +62,9 @@ impl Client {
             let next = "write host:port, grpcs://host, grpc://host:port or unix:///path";
             ClientError::new(Kind::Config, what, e.to_string(), next)
         })?;
-        let security = Security::obtain(&config, &address, clock).await?;
+        let security = Security::obtain(&config, &address, clock.clone()).await?;
+        let own = security.report().map(|report| report.id);
+        let credentials = Credentials::obtain(&config, own, clock).await?;
         let target = Target { address, source: config.server_addr_source.clone() };
         let faults = Faults::default();
         let endpoint = endpoint(&config, &target, security.is_tls())?;
@@ -70,6 +74,7 @@ impl Client {
             inner: Arc::new(Inner {
                 channel,
                 dialer,
+                credentials,
                 target,
                 faults,
                 call_timeout: config.call_timeout,
@@ -83,7 +88,7 @@ impl Client {
         self.inner.target.to_string()
     }
 
-    /// What this process knows of its own identity; `None` unless the auth mode is x509.
+    /// What this process knows of its own identity; `None` unless the auth mode is x509 or jwt.
     pub fn identity(&self) -> Option<IdentityReport> {
         self.inner.dialer.report()
     }
@@ -108,7 +113,8 @@ impl Client {
     }
 
     pub(crate) fn is_break(&self, status: &Status) -> bool {
-        crate::status::is_break(status, &self.inner.faults)
+        let credentials = self.inner.credentials.as_ref();
+        credentials.is_some_and(|c| c.refused(status)) || crate::status::is_break(status, &self.inner.faults)
     }
 
     pub(crate) fn explain(&self, path: &str, status: &Status) -> ClientError {
@@ -140,13 +146,22 @@ impl Client {
         Ok(grpc)
     }
 
+    /// A request with what proves us.
+    async fn request<T>(&self, message: T) -> Result<Request<T>, Status> {
+        let mut request = Request::new(message);
+        if let Some(credentials) = &self.inner.credentials {
+            credentials.put(request.metadata_mut()).await?;
+        }
+        Ok(request)
+    }
+
     pub(crate) async fn open_stream<S>(&self, path: &'static str, requests: S) -> Result<Answers, Status>
     where
         S: Stream<Item = Bytes> + Send + 'static,
     {
         let mut grpc = self.grpc().await?;
         let path = PathAndQuery::from_static(path);
-        Ok(grpc.streaming(Request::new(requests), path, RawCodec).await?.into_inner())
+        Ok(grpc.streaming(self.request(requests).await?, path, RawCodec).await?.into_inner())
     }
 
     /// One request, one answer. A call that met a broken connection is made once more.
@@ -159,7 +174,7 @@ impl Client {
         let call = || async {
             let mut grpc = self.grpc().await?;
             let path = PathAndQuery::from_static(path);
-            Ok(grpc.unary(Request::new(bytes.clone()), path, RawCodec).await?.into_inner())
+            Ok(grpc.unary(self.request(bytes.clone()).await?, path, RawCodec).await?.into_inner())
         };
         let answer = self.twice(path, call).await?;
         A::decode(answer).map_err(|e| self.garbled(path, &e.to_string()))
@@ -175,7 +190,7 @@ impl Client {
         let call = || async {
             let mut grpc = self.grpc().await?;
             let path = PathAndQuery::from_static(path);
-            Ok(grpc.server_streaming(Request::new(bytes.clone()), path, RawCodec).await?.into_inner())
+            Ok(grpc.server_streaming(self.request(bytes.clone()).await?, path, RawCodec).await?.into_inner())
         };
         self.twice(path, call).await
     }
@@ -193,7 +208,8 @@ impl Client {
         }
     }
 
-    /// Makes a call, and once more when the connection broke under it.
+    /// Makes a call, and once more when the connection broke under it, or the server did not take our token: its key may
+    /// have been withdrawn.
     pub(crate) async fn twice<R, F, Fut>(&self, path: &'static str, call: F) -> Result<R, ClientError>
     where
         F: Fn() -> Fut,
@@ -204,7 +220,7 @@ impl Client {
             match self.bounded(call()).await {
                 Ok(answer) => return Ok(answer),
                 Err(status) if again.worth(self, &status) => {
-                    tracing::debug!(path, %status, "the connection broke under the call, trying once more");
+                    tracing::debug!(path, %status, "connection or token failed the call, trying once more");
                 }
                 Err(status) => return Err(self.explain(path, &status)),
             }

@@ -49,8 +49,28 @@ pub enum AuthMode {
     Insecure,
     /// mTLS with an X.509-SVID from the Workload API.
     X509,
+    /// TLS whose server is checked by SPIFFE bundle, and a JWT-SVID with every call.
+    Jwt,
+    /// TLS as on the web (public roots, or those of a file), and a JWT-SVID with every call: for servers behind a proxy
+    /// that ends TLS.
+    JwtTls,
     /// mTLS with a certificate, a key and authorities from PEM files; the server is checked by name.
     Tls,
+    /// mTLS with certificate, key and authorities from one JSON file, as SPIRE's helpers write it; the server is checked
+    /// by name.
+    Token,
+}
+
+impl AuthMode {
+    /// Whether credentials come from a Workload API.
+    pub const fn needs_workload_api(self) -> bool {
+        matches!(self, AuthMode::X509 | AuthMode::Jwt | AuthMode::JwtTls)
+    }
+
+    /// Whether every call carries a token.
+    pub(crate) const fn shows_token(self) -> bool {
+        matches!(self, AuthMode::Jwt | AuthMode::JwtTls)
+    }
 }
 
 /// Why a text is not an auth mode of this build.
@@ -60,7 +80,9 @@ pub enum AuthModeError {
     #[error("unsupported auth mode: {0}")]
     Unsupported(String),
     /// Other clients have it, this build does not.
-    #[error("auth mode {0} is not available in this build (available: insecure, none, x509, tls)")]
+    #[error(
+        "auth mode {0} is not available in this build (available: insecure, none, x509, jwt, jwt-tls, tls, token)"
+    )]
     Unavailable(String),
 }
 
@@ -71,8 +93,11 @@ impl FromStr for AuthMode {
         match text {
             "" | "insecure" | "none" => Ok(AuthMode::Insecure),
             "x509" => Ok(AuthMode::X509),
+            "jwt" => Ok(AuthMode::Jwt),
+            "jwt-tls" => Ok(AuthMode::JwtTls),
             "tls" => Ok(AuthMode::Tls),
-            "jwt" | "jwt-tls" | "token" | "oidc" => Err(AuthModeError::Unavailable(text.to_owned())),
+            "token" => Ok(AuthMode::Token),
+            "oidc" => Err(AuthModeError::Unavailable(text.to_owned())),
             _ => Err(AuthModeError::Unsupported(text.to_owned())),
         }
     }
@@ -83,7 +108,10 @@ impl fmt::Display for AuthMode {
         f.write_str(match self {
             AuthMode::Insecure => "insecure",
             AuthMode::X509 => "x509",
+            AuthMode::Jwt => "jwt",
+            AuthMode::JwtTls => "jwt-tls",
             AuthMode::Tls => "tls",
+            AuthMode::Token => "token",
         })
     }
 }
@@ -141,11 +169,15 @@ pub struct ClientConfig {
     pub server_addr_source: Source,
     /// How to authenticate.
     pub auth_mode: AuthMode,
-    /// The Workload API (`unix:///…`), for [`AuthMode::X509`].
+    /// The Workload API (`unix:///…`), for the modes with an SVID.
     pub spiffe_socket: Option<String>,
-    /// Files for [`AuthMode::Tls`].
+    /// Whom a JWT-SVID is meant for, as the server has it in `authn.audiences`.
+    pub jwt_audience: Option<String>,
+    /// The file for [`AuthMode::Token`].
+    pub spiffe_token: Option<PathBuf>,
+    /// Files for [`AuthMode::Tls`]; the authorities also for [`AuthMode::JwtTls`], where they replace the public ones.
     pub tls: TlsFiles,
-    /// Name to ask for (SNI), and in [`AuthMode::Tls`] to check, instead of the host of the address.
+    /// Name to ask for (SNI), and where servers are checked by name to check, instead of the host of the address.
     pub server_name: Option<String>,
     /// Whom an SVID-carrying client expects at the other end.
     pub expected_server: ExpectedServer,
@@ -168,6 +200,8 @@ impl Default for ClientConfig {
             server_addr_source: Source::Default,
             auth_mode: AuthMode::default(),
             spiffe_socket: None,
+            jwt_audience: None,
+            spiffe_token: None,
             tls: TlsFiles::default(),
             server_name: None,
             expected_server: ExpectedServer::default(),
@@ -190,10 +224,10 @@ mod tests {
             assert_eq!(text.parse(), Ok(AuthMode::Insecure), "{text:?}");
         }
         assert_eq!("x509".parse(), Ok(AuthMode::X509));
-        assert_eq!("tls".parse(), Ok(AuthMode::Tls));
-        for text in ["jwt", "jwt-tls", "token", "oidc"] {
-            assert_eq!(text.parse::<AuthMode>(), Err(AuthModeError::Unavailable(text.into())));
+        for mode in [AuthMode::X509, AuthMode::Jwt, AuthMode::JwtTls, AuthMode::Tls, AuthMode::Token] {
+            assert_eq!(mode.to_string().parse(), Ok(mode));
         }
+        assert_eq!("oidc".parse::<AuthMode>(), Err(AuthModeError::Unavailable("oidc".into())));
         for text in ["X509", "mtls", " "] {
             let error = text.parse::<AuthMode>().unwrap_err();
             assert_eq!(error.to_string(), format!("unsupported auth mode: {text}"));

@@ -9,6 +9,7 @@ mod again;
 mod client;
 mod codec;
 pub mod config;
+mod credentials;
 mod dial;
 mod document;
 pub mod error;

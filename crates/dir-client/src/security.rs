@@ -36,7 +36,16 @@ impl Security {
                 let name = parsed(&server_name(config, address, false))?;
                 Ok(Security::Files(Arc::new(crate::tls::from_files(&config.tls)?), name))
             }
-            AuthMode::X509 => {
+            AuthMode::Token => {
+                let name = parsed(&server_name(config, address, false))?;
+                let files = crate::tls::from_token_file(config.spiffe_token.as_deref())?;
+                Ok(Security::Files(Arc::new(files), name))
+            }
+            AuthMode::JwtTls => {
+                let name = parsed(&server_name(config, address, false))?;
+                Ok(Security::Files(Arc::new(crate::tls::web(config.tls.ca.as_deref())?), name))
+            }
+            AuthMode::X509 | AuthMode::Jwt => {
                 let name = server_name(config, address, true);
                 parsed(&name)?;
                 Ok(Security::Spiffe(Spiffe::obtain(config, clock).await?, name))
@@ -95,7 +104,7 @@ fn check_scheme(config: &ClientConfig, address: &Address) -> Result<(), ClientEr
         ),
         Scheme::Tls if !tls => (
             "the address asks for TLS, but no auth mode with TLS is set".to_owned(),
-            "set --auth-mode x509 (SPIFFE) or tls (PEM files), or write grpc:// for plaintext",
+            "set --auth-mode x509 or jwt (SPIFFE), jwt-tls, tls or token (files), or write grpc:// for plaintext",
         ),
         _ => return Ok(()),
     };

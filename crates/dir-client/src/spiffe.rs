@@ -1,6 +1,6 @@
 //! mTLS with an SVID: waiting for it, and what its failures mean.
 
-use crate::config::{ClientConfig, ExpectedServer};
+use crate::config::{AuthMode, ClientConfig, ExpectedServer};
 use crate::dial::{BoxIo, RawIo};
 use crate::error::{ClientError, Kind};
 use dir_core::Clock;
@@ -22,17 +22,14 @@ pub(crate) struct Spiffe {
     identity: Identity,
     connector: Connector,
     check: ServerCheck,
+    mode: AuthMode,
     expected: ExpectedServer,
 }
 
 impl Spiffe {
     /// Waits for the first SVID, within the bound.
     pub(crate) async fn obtain(config: &ClientConfig, clock: Arc<dyn Clock>) -> Result<Self, ClientError> {
-        let socket = config.spiffe_socket.as_deref().filter(|s| !s.is_empty()).ok_or_else(|| {
-            let next = "name it with --spiffe-socket-path, DIRECTORY_CLIENT_SPIFFE_SOCKET_PATH or \
-                        SPIFFE_ENDPOINT_SOCKET";
-            ClientError::new(Kind::Config, "auth mode x509", "no Workload API socket is named", next)
-        })?;
+        let socket = socket(config)?;
         let workload = WorkloadConfig {
             socket: socket.to_owned(),
             startup_wait: StartupWait {
@@ -50,8 +47,14 @@ impl Spiffe {
             ExpectedServer::TrustDomain(domain) => ServerCheck::TrustDomains(vec![domain.clone()]),
             ExpectedServer::Id(id) => ServerCheck::Exact(id.clone()),
         };
-        let connector = Connector::new(identity.clone(), check.clone());
-        Ok(Self { identity, connector, check, expected: config.expected_server.clone() })
+        let connector = if config.auth_mode == AuthMode::X509 {
+            Connector::new(identity.clone(), check.clone())
+        } else {
+            // A token proves us.
+            Connector::without_certificate(identity.clone(), check.clone())
+        };
+        let (mode, expected) = (config.auth_mode, config.expected_server.clone());
+        Ok(Self { identity, connector, check, mode, expected })
     }
 
     /// What this process knows of its own identity.
@@ -78,7 +81,8 @@ impl Spiffe {
     ) -> Result<BoxIo, ClientError> {
         let RawIo::Tcp(stream) = io else {
             let next = "name the server's TCP address, or use --auth-mode insecure on its unix socket";
-            return Err(ClientError::new(Kind::Config, what, "auth mode x509 goes over TCP", next));
+            let cause = format!("auth mode {} goes over TCP", self.mode);
+            return Err(ClientError::new(Kind::Config, what, cause, next));
         };
         match self.connector.connect(stream, server_name).await {
             Ok(stream) => Ok(Box::new(stream)),
@@ -125,6 +129,16 @@ impl Spiffe {
             _ => (Kind::TlsUntrusted, ""),
         }
     }
+}
+
+/// The Workload API of a mode that needs it.
+pub(crate) fn socket(config: &ClientConfig) -> Result<&str, ClientError> {
+    config.spiffe_socket.as_deref().filter(|s| !s.is_empty()).ok_or_else(|| {
+        let next = "name it with --spiffe-socket-path, DIRECTORY_CLIENT_SPIFFE_SOCKET_PATH or \
+                    SPIFFE_ENDPOINT_SOCKET";
+        let what = format!("auth mode {}", config.auth_mode);
+        ClientError::new(Kind::Config, what, "no Workload API socket is named", next)
+    })
 }
 
 fn not_obtained(socket: &str, bound: Duration, error: &IdentityError) -> ClientError {

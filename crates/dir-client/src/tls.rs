@@ -1,10 +1,11 @@
-//! mTLS from PEM files, and what TLS failures mean to a person.
+//! TLS from files, and what TLS failures mean to a person.
 
 use crate::config::TlsFiles;
 use crate::error::{ClientError, Kind};
+use data_encoding::BASE64;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
-use rustls::{CertificateError, ClientConfig, RootCertStore};
+use rustls::{CertificateError, ClientConfig, ConfigBuilder, RootCertStore, WantsVerifier};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -23,16 +24,84 @@ pub(crate) fn from_files(files: &TlsFiles) -> Result<ClientConfig, ClientError> 
     }
     let chain = certificates(cert)?;
     let key = PrivateKeyDer::from_pem_file(key).map_err(|e| bad_file(key, &e.to_string()))?;
+    let config = builder()?.with_root_certificates(roots).with_client_auth_cert(chain, key);
+    Ok(finished(config.map_err(|e| bad_file(cert, &e.to_string()))?))
+}
+
+/// A client configuration for servers with certificates as on the web: public roots, or those of a file instead. No
+/// certificate of ours.
+pub(crate) fn web(ca: Option<&Path>) -> Result<ClientConfig, ClientError> {
+    let mut roots = RootCertStore::empty();
+    if let Some(ca) = ca {
+        for authority in certificates(ca)? {
+            roots.add(authority).map_err(|e| bad_file(ca, &e.to_string()))?;
+        }
+    } else {
+        let found = rustls_native_certs::load_native_certs();
+        let (taken, _unusable) = roots.add_parsable_certificates(found.certs);
+        if taken == 0 {
+            let next =
+                "install the roots of the machine (package ca-certificates), or name some with --tls-ca-file";
+            let cause = "this machine has no public roots";
+            return Err(ClientError::new(Kind::Config, "auth mode jwt-tls", cause, next));
+        }
+    }
+    Ok(finished(builder()?.with_root_certificates(roots).with_no_client_auth()))
+}
+
+/// A client configuration from a file as SPIRE's helpers write it: a list whose first entry has the chain, the key and
+/// the roots, in base64.
+pub(crate) fn from_token_file(path: Option<&Path>) -> Result<ClientConfig, ClientError> {
+    let path = path.ok_or_else(|| {
+        let next = "name it with --spiffe-token or DIRECTORY_CLIENT_SPIFFE_TOKEN";
+        ClientError::new(Kind::Config, "auth mode token", "no token file is named", next)
+    })?;
+    let bad = |cause: String| {
+        let next = "it must hold [{\"x509_svid\": [base64 DER, …], \"private_key\": base64 PKCS#8, \"root_cas\": [base64 DER, …]}]";
+        ClientError::new(Kind::Config, format!("read {}", path.display()), cause, next)
+    };
+    let text = std::fs::read(path).map_err(|e| bad(e.to_string()))?;
+    // Without the parser's words: they could quote the key.
+    let entries: Vec<TokenEntry> = serde_json::from_slice(&text).map_err(|e| {
+        bad(format!("it is not of the right form (line {}, column {})", e.line(), e.column()))
+    })?;
+    let entry = entries.into_iter().next().ok_or_else(|| bad("the list is empty".to_owned()))?;
+    let decoded = |what: &str, list: &[String]| {
+        let all: Option<Vec<_>> = list.iter().map(|text| BASE64.decode(text.as_bytes()).ok()).collect();
+        let all = all.filter(|all| !all.is_empty()).ok_or_else(|| bad(format!("{what} holds no base64")))?;
+        Ok(all.into_iter().map(CertificateDer::from).collect::<Vec<_>>())
+    };
+    let mut roots = RootCertStore::empty();
+    for root in decoded("root_cas", &entry.root_cas)? {
+        roots.add(root).map_err(|e| bad(format!("root_cas: {e}")))?;
+    }
+    let chain = decoded("x509_svid", &entry.x509_svid)?;
+    let key = BASE64.decode(entry.private_key.as_bytes()).ok();
+    let key = key.ok_or_else(|| bad("private_key is no base64".to_owned()))?;
+    let key = PrivateKeyDer::Pkcs8(key.into());
+    let config = builder()?.with_root_certificates(roots).with_client_auth_cert(chain, key);
+    Ok(finished(config.map_err(|e| bad(e.to_string()))?))
+}
+
+/// The entry of such a file. Has no `Debug`: it holds a key.
+#[derive(serde::Deserialize)]
+struct TokenEntry {
+    x509_svid: Vec<String>,
+    private_key: String,
+    root_cas: Vec<String>,
+}
+
+fn builder() -> Result<ConfigBuilder<ClientConfig, WantsVerifier>, ClientError> {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let mut config = ClientConfig::builder_with_provider(provider)
+    ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
-        .map_err(|e| bad_file(cert, &e.to_string()))?
-        .with_root_certificates(roots)
-        .with_client_auth_cert(chain, key)
-        .map_err(|e| bad_file(cert, &e.to_string()))?;
+        .map_err(|e| ClientError::new(Kind::Internal, "TLS", e.to_string(), ""))
+}
+
+fn finished(mut config: ClientConfig) -> ClientConfig {
     config.alpn_protocols = vec![ALPN_H2.to_vec()];
     config.resumption = rustls::client::Resumption::disabled();
-    Ok(config)
+    config
 }
 
 fn needed<'a>(path: Option<&'a Path>, what: &str, flag: &str) -> Result<&'a Path, ClientError> {

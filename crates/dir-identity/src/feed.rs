@@ -128,7 +128,7 @@ async fn open<F: Feed>(endpoint: &Endpoint) -> Result<Streaming<F::Response>, (W
     Ok(response.into_inner())
 }
 
-fn from_status(status: &Status) -> (WaitReason, bool) {
+pub(crate) fn from_status(status: &Status) -> (WaitReason, bool) {
     let text = || format!("{:?}: {}", status.code(), status.message());
     match status.code() {
         Code::PermissionDenied => (WaitReason::NoIdentityIssued, false),
@@ -141,7 +141,7 @@ fn from_status(status: &Status) -> (WaitReason, bool) {
     }
 }
 
-fn from_transport(error: &TransportError) -> WaitReason {
+pub(crate) fn from_transport(error: &TransportError) -> WaitReason {
     let mut source: Option<&(dyn Error + 'static)> = Some(error);
     let mut last = error.to_string();
     while let Some(cause) = source {
@@ -160,6 +160,6 @@ fn from_transport(error: &TransportError) -> WaitReason {
 }
 
 /// Up to a tenth less, so that a herd of workloads does not knock in step.
-fn jittered(pause: Duration) -> Duration {
+pub(crate) fn jittered(pause: Duration) -> Duration {
     pause.mul_f64(rand::rng().random_range(0.9..=1.0))
 }

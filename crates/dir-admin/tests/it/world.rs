@@ -4,7 +4,8 @@ use dir_identity::devapi::{DevConfig, DevDomain, DevSvid, DevWorkloadApi};
 use dir_identity::{Accepted, AcceptorConfig, Identity, WorkloadConfig, accept_loop};
 use dir_proto::directory::admin::v1::admin_service_server::{AdminService, AdminServiceServer};
 use dir_proto::directory::admin::v1::{
-    Bundle, GetIdentityRequest, GetIdentityResponse, GetIndexStatusRequest, GetIndexStatusResponse,
+    Bundle, ExplainAccessRequest, ExplainAccessResponse, ExplainOwnAccessRequest, GetIdentityRequest,
+    GetIdentityResponse, GetIndexStatusRequest, GetIndexStatusResponse,
 };
 use dir_runtime::SystemClock;
 use futures::StreamExt;
@@ -98,6 +99,20 @@ impl AdminService for Node {
         _request: Request<GetIndexStatusRequest>,
     ) -> Result<Response<GetIndexStatusResponse>, Status> {
         Err(Status::unimplemented("get_index_status"))
+    }
+
+    async fn explain_own_access(
+        &self,
+        _request: Request<ExplainOwnAccessRequest>,
+    ) -> Result<Response<ExplainAccessResponse>, Status> {
+        Err(Status::unimplemented("explain_own_access"))
+    }
+
+    async fn explain_access(
+        &self,
+        _request: Request<ExplainAccessRequest>,
+    ) -> Result<Response<ExplainAccessResponse>, Status> {
+        Err(Status::unimplemented("explain_access"))
     }
 }
 

@@ -15,8 +15,8 @@ use crate::config::{AuthMode, ClientConfig, ExpectedServer, Source, TlsFiles};
 use std::path::PathBuf;
 use std::time::Duration;
 use table::{
-    AUTH_MODE, AUTH_TOKEN, CA_FILE, CERT_FILE, EXPECTED, KEY_FILE, OIDC_CLIENT_ID, OIDC_ISSUER, SERVER_ADDR,
-    SERVER_NAME, SKIP_VERIFY, SOCKET, TIMEOUT,
+    AUDIENCE, AUTH_MODE, AUTH_TOKEN, CA_FILE, CERT_FILE, EXPECTED, KEY_FILE, OIDC_CLIENT_ID, OIDC_ISSUER,
+    SERVER_ADDR, SERVER_NAME, SKIP_VERIFY, SOCKET, SPIFFE_TOKEN, TIMEOUT,
 };
 
 /// With one of these and no auth mode, other clients of this API choose OIDC; plaintext would be a surprise.
@@ -76,6 +76,10 @@ pub struct Flags {
     pub auth_mode: Option<String>,
     /// `--spiffe-socket-path`
     pub spiffe_socket_path: Option<String>,
+    /// `--jwt-audience`
+    pub jwt_audience: Option<String>,
+    /// `--spiffe-token`
+    pub spiffe_token: Option<String>,
     /// `--expected-server-id`
     pub expected_server_id: Option<String>,
     /// `--tls-server-name`
@@ -132,6 +136,8 @@ pub fn client_config(sources: &Sources<'_>) -> Result<ClientConfig, SettingError
         server_addr_source,
         auth_mode,
         spiffe_socket: text(SOCKET).map(|f| f.value),
+        jwt_audience: text(AUDIENCE).map(|f| f.value),
+        spiffe_token: file(SPIFFE_TOKEN),
         tls: TlsFiles { ca: file(CA_FILE), cert: file(CERT_FILE), key: file(KEY_FILE) },
         server_name: text(SERVER_NAME).map(|f| f.value),
         expected_server,
@@ -152,7 +158,7 @@ fn auth_mode(sources: &Sources<'_>) -> Result<AuthMode, SettingError> {
                     "{} is set ({source}), which asks for OIDC, and OIDC is not available in this build",
                     setting.named_at(&source)
                 ),
-                "set --auth-mode (insecure, x509, tls), or unset it",
+                "set --auth-mode (insecure, x509, jwt, jwt-tls, tls, token), or unset it",
             )),
         };
     };

@@ -58,6 +58,13 @@ pub(super) const SOCKET: Setting = Setting {
         f.spiffe_socket_path.as_ref()
     })
 };
+pub(super) const AUDIENCE: Setting =
+    setting("jwt_audience", "--jwt-audience", "DIRECTORY_CLIENT_JWT_AUDIENCE", |f| f.jwt_audience.as_ref());
+/// A path; hidden all the same, because other clients may find a token here.
+pub(super) const SPIFFE_TOKEN: Setting = Setting {
+    secret: true,
+    ..setting("spiffe_token", "--spiffe-token", "DIRECTORY_CLIENT_SPIFFE_TOKEN", |f| f.spiffe_token.as_ref())
+};
 pub(super) const EXPECTED: Setting =
     setting("expected_server_id", "--expected-server-id", "DIRECTORY_CLIENT_EXPECTED_SERVER_ID", |f| {
         f.expected_server_id.as_ref()
@@ -88,6 +95,8 @@ pub const SETTINGS: [Setting; 18] = [
     SERVER_ADDR,
     AUTH_MODE,
     SOCKET,
+    AUDIENCE,
+    SPIFFE_TOKEN,
     EXPECTED,
     SERVER_NAME,
     CA_FILE,
@@ -95,8 +104,6 @@ pub const SETTINGS: [Setting; 18] = [
     KEY_FILE,
     TIMEOUT,
     SKIP_VERIFY,
-    foreign("spiffe_token", "DIRECTORY_CLIENT_SPIFFE_TOKEN"),
-    foreign("jwt_audience", "DIRECTORY_CLIENT_JWT_AUDIENCE"),
     AUTH_TOKEN,
     OIDC_ISSUER,
     OIDC_CLIENT_ID,

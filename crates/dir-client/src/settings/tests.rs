@@ -8,6 +8,8 @@ fn flags_of(key: &str, value: Option<String>) -> Flags {
         "server_address" => flags.server_addr = value,
         "auth_mode" => flags.auth_mode = value,
         "spiffe_socket_path" => flags.spiffe_socket_path = value,
+        "jwt_audience" => flags.jwt_audience = value,
+        "spiffe_token" => flags.spiffe_token = value,
         "expected_server_id" => flags.expected_server_id = value,
         "tls_server_name" => flags.tls_server_name = value,
         "tls_ca_file" => flags.tls_ca_file = value,
@@ -133,6 +135,8 @@ fn everything_from_the_environment() {
             ("DIRECTORY_CLIENT_SERVER_ADDRESS", "grpcs://api.example.org"),
             ("DIRECTORY_CLIENT_AUTH_MODE", "x509"),
             ("DIRECTORY_CLIENT_SPIFFE_SOCKET_PATH", "unix:///run/a.sock"),
+            ("DIRECTORY_CLIENT_JWT_AUDIENCE", "https://dir"),
+            ("DIRECTORY_CLIENT_SPIFFE_TOKEN", "/token"),
             ("DIRECTORY_CLIENT_TLS_SERVER_NAME", "api"),
             ("DIRECTORY_CLIENT_TLS_CA_FILE", "/ca"),
             ("DIRECTORY_CLIENT_TLS_CERT_FILE", "/cert"),
@@ -147,6 +151,8 @@ fn everything_from_the_environment() {
     assert_eq!(config.server_addr_source, Source::Env("DIRECTORY_CLIENT_SERVER_ADDRESS"));
     assert_eq!(config.auth_mode, AuthMode::X509);
     assert_eq!(config.spiffe_socket.as_deref(), Some("unix:///run/a.sock"));
+    assert_eq!(config.jwt_audience.as_deref(), Some("https://dir"));
+    assert_eq!(config.spiffe_token, Some("/token".into()));
     assert_eq!(config.server_name.as_deref(), Some("api"));
     assert_eq!(config.tls.key, Some("/key".into()));
     assert_eq!(config.expected_server, ExpectedServer::Id("spiffe://example.org/api".parse().unwrap()));

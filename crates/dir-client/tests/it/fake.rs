@@ -67,8 +67,12 @@ pub(crate) type Script = Arc<dyn Fn(usize, usize, &Bytes) -> Say + Send + Sync>;
 /// Every message seen, in order: number of the stream and the message.
 pub(crate) type Seen = Arc<Mutex<Vec<(usize, Bytes)>>>;
 
+/// The `authorization` header of every call, in order.
+pub(crate) type Shown = Arc<Mutex<Vec<Option<String>>>>;
+
 #[derive(Clone)]
 struct Service {
+    shown: Shown,
     script: Script,
     seen: Seen,
     streams: Arc<Mutex<usize>>,
@@ -136,6 +140,9 @@ impl tower::Service<http::Request<tonic::body::Body>> for Service {
     }
 
     fn call(&mut self, request: http::Request<tonic::body::Body>) -> Self::Future {
+        let header = request.headers().get("authorization");
+        let header = header.map(|value| value.to_str().unwrap().to_owned());
+        self.shown.lock().unwrap().push(header);
         let talk = Talk(self.clone());
         Box::pin(async move {
             let mut grpc = tonic::server::Grpc::new(Raw);
@@ -185,6 +192,7 @@ impl<IO: AsyncWrite + Unpin, H: Unpin> AsyncWrite for Conn<IO, H> {
 pub(crate) struct Fake {
     pub(crate) address: String,
     pub(crate) seen: Seen,
+    pub(crate) shown: Shown,
     half_closed: Arc<Mutex<usize>>,
     task: JoinHandle<()>,
 }
@@ -219,8 +227,9 @@ impl Fake {
         I: AsyncRead + AsyncWrite + Connected + Unpin + Send + 'static,
     {
         let seen = Seen::default();
-        let half_closed = Arc::default();
+        let (half_closed, shown) = (Arc::default(), Shown::default());
         let service = Service {
+            shown: Arc::clone(&shown),
             script: Arc::new(script),
             seen: Arc::clone(&seen),
             streams: Arc::default(),
@@ -228,7 +237,7 @@ impl Fake {
         };
         let server = server.add_service(service).serve_with_incoming(incoming);
         let task = tokio::spawn(async move { server.await.unwrap() });
-        Self { address, seen, half_closed, task }
+        Self { address, seen, shown, half_closed, task }
     }
 
     /// How many streams the client ended as the protocol wants it, by a half-close.

@@ -13,14 +13,14 @@ use tokio::net::TcpListener;
 use tokio_stream::wrappers::TcpListenerStream;
 
 /// An authority, and leaves signed by it.
-struct Authority {
-    pem: String,
-    der: rustls::pki_types::CertificateDer<'static>,
+pub(crate) struct Authority {
+    pub(crate) pem: String,
+    pub(crate) der: rustls::pki_types::CertificateDer<'static>,
     issuer: Issuer<'static, KeyPair>,
 }
 
 impl Authority {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let mut params = CertificateParams::new(Vec::new()).unwrap();
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         let key = KeyPair::generate().unwrap();
@@ -28,25 +28,30 @@ impl Authority {
         Self { pem: made.pem(), der: made.der().clone(), issuer: Issuer::new(params, key) }
     }
 
-    fn leaf(&self, name: &str) -> (rcgen::Certificate, KeyPair) {
+    pub(crate) fn leaf(&self, name: &str) -> (rcgen::Certificate, KeyPair) {
         let key = KeyPair::generate().unwrap();
         let params = CertificateParams::new(vec![name.to_owned()]).unwrap();
         (params.signed_by(&key, &self.issuer).unwrap(), key)
     }
 }
 
-/// A server for `localhost` that wants a client certificate of the same authority.
-async fn server(authority: &Authority) -> Fake {
+/// A server for `localhost` that wants a client certificate of the same authority, or none.
+pub(crate) async fn server(authority: &Authority, certificate: bool) -> Fake {
     let (leaf, key) = authority.leaf("localhost");
     let mut roots = RootCertStore::empty();
     roots.add(authority.der.clone()).unwrap();
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let clients =
         rustls::server::WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider.clone());
+    let clients = if certificate {
+        clients.build().unwrap()
+    } else {
+        rustls::server::WebPkiClientVerifier::no_client_auth()
+    };
     let mut config = rustls::ServerConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
         .unwrap()
-        .with_client_cert_verifier(clients.build().unwrap())
+        .with_client_cert_verifier(clients)
         .with_single_cert(vec![leaf.der().clone()], PrivateKeyDer::try_from(key.serialize_der()).unwrap())
         .unwrap();
     config.alpn_protocols = vec![b"h2".to_vec()];
@@ -75,7 +80,7 @@ fn files(dir: &Path, trusted: &Authority, own: &Authority) -> TlsFiles {
     }
 }
 
-async fn push(config: ClientConfig) -> Result<(), ClientError> {
+pub(crate) async fn push(config: ClientConfig) -> Result<(), ClientError> {
     let client = Client::new(config, Arc::new(SystemClock)).await?;
     client.push_one(Document::from_json(b"{}").unwrap()).await.map(drop)
 }
@@ -83,7 +88,7 @@ async fn push(config: ClientConfig) -> Result<(), ClientError> {
 #[tokio::test]
 async fn files_of_one_authority_work_and_others_do_not() {
     let (ours, theirs) = (Authority::new(), Authority::new());
-    let fake = server(&ours).await;
+    let fake = server(&ours, true).await;
     let dir = tempfile::tempdir().unwrap();
     let config = |tls, address: &str| ClientConfig {
         server_addr: address.to_owned(),

@@ -8,3 +8,4 @@ mod faults;
 mod files;
 mod rotation;
 mod spiffe;
+mod token;

@@ -2,11 +2,13 @@
 
 mod bundle;
 mod cache;
+mod fetch;
 mod key;
 mod source;
 mod token;
 mod verifier;
 
 pub(crate) use bundle::JwtBundle;
+pub use fetch::{JwtSource, JwtSvid, JwtSvidError};
 pub use token::TOKEN_MAX;
 pub use verifier::{JwtConfig, JwtVerifier};

@@ -5,7 +5,7 @@ use crate::fail::Fail;
 use crate::profiles;
 use crate::report::{self, Check};
 use clap::Args;
-use dir_client::{Address, AuthMode, Client, ClientConfig, Kind, address, exit};
+use dir_client::{Address, Client, ClientConfig, Kind, address, exit};
 use dir_core::identity::IdentityReport;
 use dir_core::{Clock, Timestamp};
 use dir_runtime::SystemClock;
@@ -48,7 +48,7 @@ struct Document<'a> {
 pub(crate) async fn run(context: &Context, args: DoctorArgs) -> Result<u8, Fail> {
     let mut checks = Vec::new();
     if let Some(config) = settings(context, &mut checks) {
-        if config.auth_mode == AuthMode::X509 || config.spiffe_socket.is_some() {
+        if config.auth_mode.needs_workload_api() || config.spiffe_socket.is_some() {
             socket(&config, &mut checks).await;
         } else {
             let why = format!("auth mode {} needs no Workload API", config.auth_mode);

@@ -204,7 +204,7 @@ impl Asked {
         if facts.leaf.as_ref().is_none_or(|leaf| leaf.spiffe_id.is_none()) {
             return;
         }
-        if self.config.auth_mode != AuthMode::X509 {
+        if !matches!(self.config.auth_mode, AuthMode::X509 | AuthMode::Jwt) {
             let why = "no Workload API socket is named (--spiffe-socket-path)";
             facts.trust = Trust::Unjudged(why.to_owned());
             return;
