@@ -51,7 +51,7 @@ fn insecure(dir: &Path) -> (Server, Auth) {
 }
 
 #[test]
-fn rust_sdk_works_without_identity() {
+fn m_rust_sdk_works_without_identity() {
     init();
     let dir = tempfile::tempdir().unwrap();
     let (server, auth) = insecure(dir.path());
@@ -59,7 +59,7 @@ fn rust_sdk_works_without_identity() {
 }
 
 #[test]
-fn rust_sdk_works_with_spiffe_identity() {
+fn m_rust_sdk_works_with_spiffe_identity() {
     init();
     let dir = tempfile::tempdir().unwrap();
     let workload = workload::start(dir.path()).unwrap();
@@ -69,7 +69,7 @@ fn rust_sdk_works_with_spiffe_identity() {
 }
 
 #[test]
-fn python_sdk_works_without_identity() {
+fn m_python_sdk_works_without_identity() {
     init();
     let dir = tempfile::tempdir().unwrap();
     let (server, auth) = insecure(dir.path());
@@ -77,7 +77,7 @@ fn python_sdk_works_without_identity() {
 }
 
 #[test]
-fn python_sdk_works_with_spiffe_identity() {
+fn m_python_sdk_works_with_spiffe_identity() {
     init();
     let dir = tempfile::tempdir().unwrap();
     let workload = workload::start(dir.path()).unwrap();

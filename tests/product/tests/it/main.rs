@@ -3,6 +3,7 @@
 #![allow(clippy::expect_used, clippy::unwrap_used, clippy::panic)] // a test may fail loudly
 
 mod abuse;
+mod catalogue;
 mod interop;
 mod layers;
 mod passthrough;
