@@ -45,7 +45,9 @@ def test_everything_switched_on_is_valid():
                                                                   "whenUnsatisfiable": "ScheduleAnyway"}],
                                     "tolerations": [{"operator": "Exists"}], "nodeSelector": {"a": "b"},
                                     "global.imagePullSecrets": [{"name": "pull"}], "priorityClassName": "high",
-                                    "commonLabels": {"team": "dir"}, "podAnnotations": {"a": "b"}})
+                                    "commonLabels": {"team": "dir"}, "podAnnotations": {"a": "b"},
+                                    "metrics.serviceMonitor.enabled": True, "metrics.prometheusRule.enabled": True,
+                                    "metrics.dashboard.enabled": True})
     for doc in docs:
         check(doc, "1.37")
 

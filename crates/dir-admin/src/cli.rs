@@ -1,6 +1,6 @@
 //! The command line.
 
-use crate::commands::{completion, federation, version};
+use crate::commands::{audit, completion, federation, version};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use dir_client::settings::Flags;
 
@@ -100,6 +100,8 @@ impl GlobalArgs {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
+    #[command(subcommand)]
+    Audit(audit::AuditCommand),
     #[command(subcommand)]
     Federation(federation::FederationCommand),
     Version(version::VersionArgs),

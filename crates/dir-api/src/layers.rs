@@ -104,6 +104,9 @@ pub(crate) async fn serve(
     }
 
     // 10. Message limits, then 11. the handler.
+    if let Some(touched) = call.trail.touched() {
+        parts.extensions.insert(touched);
+    }
     let request = Request::from_parts(parts, RequestBody::new(body, conn.clone(), &call));
     let route = call.method().route;
     let handler = routes::handle(&conn, route, request_id, request);

@@ -31,7 +31,9 @@ mod timeout;
 mod token;
 
 pub use app::{App, AppConfig, AppDeps, AppError};
-pub use audit::{Audit, AuditConfig, AuditError, OpenAudit, RefusedHandshake, WhenFull};
+pub use audit::{
+    Audit, AuditConfig, AuditError, AuditSink, OpenAudit, RefusedHandshake, SecurityEvent, WhenFull,
+};
 pub use authz::Authorization;
 pub use methods::method_catalogue;
 pub use rate::{NoSuchMethod, Rate, RateConfig};

@@ -11,6 +11,9 @@ use prometheus::{
 /// Upper bounds of the latency buckets, in seconds.
 const LATENCY: [f64; 11] = [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.1, 0.25, 1.0, 5.0, 30.0];
 
+/// Why a connection is told to go away.
+const DRAIN_REASONS: [&str; 7] = ["age", "expiry", "first_request", "flood", "idle", "revoked", "shutdown"];
+
 /// Counters of one method.
 pub(crate) struct MethodMetrics {
     pub(crate) started: IntCounter,
@@ -70,6 +73,9 @@ impl Metrics {
             IntGaugeVec::new(Opts::new("connections", "Connections of the API port by state."), &["state"])?;
         registry.register(Box::new(connections.clone()))?;
         let drained = counter("drained_total", "Connections told to go away, by reason.", &["reason"])?;
+        for reason in DRAIN_REASONS {
+            drained.with_label_values(&[reason]);
+        }
         let stripped = counter(
             "stripped_delegation_headers_total",
             "Calls whose x-auth-principal header was taken away.",

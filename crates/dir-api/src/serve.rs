@@ -171,6 +171,9 @@ where
     // Connections listen to children, each with a lock of its own.
     let going = drain.child_token();
     let serve_one = |conn| {
+        if let Some(audit) = &app.0.config.audit {
+            audit.authenticated(&conn.peer);
+        }
         let (cfg, builder) = (cfg.clone(), builder.clone());
         let driven = drive(conn, app.clone(), cfg, builder, going.child_token(), kill.child_token());
         connections.spawn(driven);

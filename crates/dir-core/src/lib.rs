@@ -5,6 +5,7 @@
 //! environment are parameters.
 
 pub mod bucket;
+pub mod chain;
 pub mod cid;
 pub mod class;
 pub mod event;

@@ -275,10 +275,11 @@ impl Acceptor {
         let conn_id = next_conn_id();
         let peer = Arc::new(self.peer(conn_id, &io, origin, Some(&verified.leaf)));
         let metrics = self.identity.shared().metrics.clone();
-        metrics.handshakes.with_label_values(&[domain.as_str()]).inc();
-        metrics.connections.with_label_values(&["open"]).inc();
+        let peers = metrics.connected(&domain);
+        peers.inc();
+        let closing = peers.clone();
         let on_close = Box::new(move |revoked_at: Option<tokio::time::Instant>| {
-            metrics.connections.with_label_values(&["open"]).dec();
+            closing.dec();
             if let Some(at) = revoked_at {
                 let seconds = at.elapsed().as_secs_f64();
                 metrics.revocation_seconds.with_label_values(&["acceptor"]).observe(seconds);
@@ -288,7 +289,7 @@ impl Acceptor {
             match self.door.registry.enter(conn_id, verified, self.config.max_per_identity, on_close) {
                 Ok(entered) => entered,
                 Err(cap) => {
-                    self.identity.shared().metrics.connections.with_label_values(&["open"]).dec();
+                    peers.dec();
                     return Err(self.close(io, cap_refusal(cap)).await);
                 }
             };

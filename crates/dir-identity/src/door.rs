@@ -156,7 +156,7 @@ impl Door {
         };
         let (door, tx) = (self.clone(), tx.clone());
         tokio::spawn(async move {
-            let pending = door.metrics.connections.with_label_values(&["handshake"]);
+            let pending = door.metrics.shaking.with_label_values(&["acceptor"]);
             pending.inc();
             let greeted = async {
                 let (io, seat) = door.identify(io, seat, proxied, &mut origin).await?;

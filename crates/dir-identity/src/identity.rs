@@ -79,6 +79,7 @@ impl Identity {
         own.register(metrics);
         let boot = watcher::boot(endpoint, config, clock, own, stop.clone()).await?;
         let shared = boot.shared.clone();
+        shared.metrics.belongs_to(shared.current.load().leaf().id.trust_domain());
         tokio::spawn(watcher::supervise(boot, stop));
         crate::metrics::register(metrics, Box::new(IdentityCollector::new(&shared)));
         Ok(Self { shared, _stop: guard })

@@ -214,8 +214,7 @@ pub(crate) async fn watch(registry: Weak<Registry>, identity: Identity, end: Can
         // Thousands of signatures may have to be checked: not on an async worker.
         let revoked = tokio::task::spawn_blocking(move || registry.sweep(&snapshot, now)).await;
         for id in revoked.into_iter().flatten() {
-            let domain = id.trust_domain().as_str();
-            identity.shared().metrics.revoked.with_label_values(&[domain]).inc();
+            identity.shared().metrics.revoked(id.trust_domain());
             tracing::warn!(spiffe_id = %id, "identity no longer trusted: its connection is revoked");
         }
     }

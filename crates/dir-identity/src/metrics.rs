@@ -3,9 +3,13 @@
 use crate::identity::Shared;
 use crate::refuse::RefuseReason;
 use dir_core::TrustDomain;
+use parking_lot::Mutex;
 use prometheus::core::{Collector, Desc};
 use prometheus::proto::MetricFamily;
-use prometheus::{GaugeVec, HistogramOpts, HistogramVec, IntCounterVec, IntGaugeVec, Opts, Registry};
+use prometheus::{
+    GaugeVec, HistogramOpts, HistogramVec, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
+};
+use std::collections::HashSet;
 use std::sync::{Arc, Weak};
 
 /// Metrics of one identity and of the acceptors that serve with it.
@@ -15,12 +19,22 @@ pub(crate) struct IdentityMetrics {
     faults: IntCounterVec,
     rejected: IntCounterVec,
     handshake_failures: IntCounterVec,
-    pub(crate) handshakes: IntCounterVec,
-    pub(crate) connections: IntGaugeVec,
+    handshakes: IntCounterVec,
+    pub(crate) shaking: IntGaugeVec,
+    peers: IntGaugeVec,
     pub(crate) foreign_sni: IntCounterVec,
-    pub(crate) revoked: IntCounterVec,
+    revoked: IntCounterVec,
     pub(crate) revocation_seconds: HistogramVec,
+    /// The trust domains that have a label of their own.
+    domains: Arc<Mutex<HashSet<String>>>,
 }
+
+/// Trust domains that have a label of their own, over the life of the process; the others share one.
+pub(crate) const DOMAIN_LABELS_MAX: usize = 256;
+/// Label of trust domains beyond.
+const OTHER_DOMAIN: &str = "other";
+/// Label of peers that have none.
+const NO_DOMAIN: &str = "none";
 
 /// Options that this file makes are always valid; a mistake is found by the first test that runs.
 macro_rules! metric {
@@ -67,7 +81,18 @@ impl IdentityMetrics {
                 "Completed TLS handshakes, by trust domain of the peer.",
                 ["trust_domain"]
             ),
-            connections: metric!(IntGaugeVec, "connections", "Connections of the API listener.", ["state"]),
+            shaking: metric!(
+                IntGaugeVec,
+                "handshakes_in_progress",
+                "TLS handshakes that have begun and not ended.",
+                ["component"]
+            ),
+            peers: metric!(
+                IntGaugeVec,
+                "peer_connections",
+                "Connections of authenticated peers, by trust domain.",
+                ["trust_domain"]
+            ),
             foreign_sni: metric!(
                 IntCounterVec,
                 "sni_not_in_svid_total",
@@ -82,17 +107,24 @@ impl IdentityMetrics {
             ),
             revocation_seconds: HistogramVec::new(revocation, &["component"])
                 .unwrap_or_else(|e| unreachable!("{e}")),
+            domains: Arc::default(),
         };
-        for reason in RefuseReason::ALL {
-            metrics.handshake_failures.with_label_values(&[reason.as_str()]);
-        }
-        for state in ["handshake", "open"] {
-            metrics.connections.with_label_values(&[state]);
-        }
-        for reason in ["svid", "tls", "withdrawn"] {
-            metrics.rejected.with_label_values(&[reason]);
-        }
+        metrics.begin();
         metrics
+    }
+
+    /// What is counted is on the page before it happens: an increase can be seen only from a sample that is there.
+    fn begin(&self) {
+        for reason in RefuseReason::ALL {
+            self.handshake_failures.with_label_values(&[reason.as_str()]);
+        }
+        self.shaking.with_label_values(&["acceptor"]);
+        self.foreign_sni.with_label_values(&["acceptor"]);
+        self.revocation_seconds.with_label_values(&["acceptor"]);
+        self.faults.with_label_values(&["workload_api"]);
+        for reason in ["svid", "tls", "withdrawn"] {
+            self.rejected.with_label_values(&[reason]);
+        }
     }
 
     pub(crate) fn register(&self, registry: &Registry) {
@@ -104,14 +136,53 @@ impl IdentityMetrics {
     pub(crate) fn register_acceptor(&self, registry: &Registry) {
         register(registry, Box::new(self.handshake_failures.clone()));
         register(registry, Box::new(self.handshakes.clone()));
-        register(registry, Box::new(self.connections.clone()));
+        register(registry, Box::new(self.shaking.clone()));
+        register(registry, Box::new(self.peers.clone()));
         register(registry, Box::new(self.foreign_sni.clone()));
         register(registry, Box::new(self.revoked.clone()));
         register(registry, Box::new(self.revocation_seconds.clone()));
     }
 
+    /// Our own trust domain is known: its samples begin at 0.
+    pub(crate) fn belongs_to(&self, own: &TrustDomain) {
+        let label = [self.label(own)];
+        self.rotations.with_label_values(&label);
+        self.handshakes.with_label_values(&label);
+        self.revoked.with_label_values(&label);
+        self.peers.with_label_values(&label);
+    }
+
+    /// Who federates comes and goes; the page must not grow with it.
+    fn label<'a>(&self, domain: &'a TrustDomain) -> &'a str {
+        let mut known = self.domains.lock();
+        if known.contains(domain.as_str()) {
+            return domain.as_str();
+        }
+        if known.len() < DOMAIN_LABELS_MAX {
+            known.insert(domain.as_str().to_owned());
+            return domain.as_str();
+        }
+        OTHER_DOMAIN
+    }
+
     pub(crate) fn rotated(&self, domain: &TrustDomain) {
-        self.rotations.with_label_values(&[domain.as_str()]).inc();
+        self.rotations.with_label_values(&[self.label(domain)]).inc();
+    }
+
+    /// A peer is connected; the answer tells how many of its trust domain are.
+    pub(crate) fn connected(&self, domain: &TrustDomain) -> IntGauge {
+        let label = [self.label(domain)];
+        self.handshakes.with_label_values(&label).inc();
+        self.peers.with_label_values(&label)
+    }
+
+    /// Tells how many peers without an identity are connected.
+    pub(crate) fn anonymous(&self) -> IntGauge {
+        self.peers.with_label_values(&[NO_DOMAIN])
+    }
+
+    pub(crate) fn revoked(&self, domain: &TrustDomain) {
+        self.revoked.with_label_values(&[self.label(domain)]).inc();
     }
 
     pub(crate) fn update_fault(&self) {
@@ -139,9 +210,11 @@ pub(crate) struct IdentityCollector {
     shared: Weak<Shared>,
     expiry: GaugeVec,
     not_after: GaugeVec,
+    lifetime: GaugeVec,
     bundle_count: GaugeVec,
     bundle_age: GaugeVec,
     bundle_expiry: GaugeVec,
+    bundle_last: GaugeVec,
 }
 
 impl IdentityCollector {
@@ -158,6 +231,12 @@ impl IdentityCollector {
                 GaugeVec,
                 "svid_not_after_timestamp_seconds",
                 "End of our X509-SVID, Unix time.",
+                ["trust_domain"]
+            ),
+            lifetime: metric!(
+                GaugeVec,
+                "svid_lifetime_seconds",
+                "Seconds from the beginning to the end of our X509-SVID.",
                 ["trust_domain"]
             ),
             bundle_count: metric!(
@@ -178,6 +257,12 @@ impl IdentityCollector {
                 "Earliest end among the roots of a bundle, Unix time.",
                 ["trust_domain"]
             ),
+            bundle_last: metric!(
+                GaugeVec,
+                "bundle_last_expiry_timestamp_seconds",
+                "Latest end among the roots of a bundle, Unix time: nobody of the trust domain is trusted after it.",
+                ["trust_domain"]
+            ),
         }
     }
 
@@ -189,9 +274,11 @@ impl IdentityCollector {
         let own = [leaf.id.trust_domain().as_str()];
         self.expiry.with_label_values(&own).set(leaf.not_after.seconds_since(now) as f64);
         self.not_after.with_label_values(&own).set(leaf.not_after.secs() as f64);
+        self.lifetime.with_label_values(&own).set(leaf.not_after.seconds_since(leaf.not_before) as f64);
         self.bundle_count.with_label_values(&["identity"]).set(snapshot.bundles().len() as f64);
         self.bundle_age.reset();
         self.bundle_expiry.reset();
+        self.bundle_last.reset();
         let received = shared.received.lock();
         for bundle in snapshot.bundles().iter() {
             let domain = [bundle.trust_domain().as_str()];
@@ -201,11 +288,22 @@ impl IdentityCollector {
             if let Some((_, end)) = bundle.validity.iter().min_by_key(|(_, end)| *end) {
                 self.bundle_expiry.with_label_values(&domain).set(end.secs() as f64);
             }
+            if let Some(end) = bundle.validity.iter().map(|(_, end)| *end).max() {
+                self.bundle_last.with_label_values(&domain).set(end.secs() as f64);
+            }
         }
     }
 
-    fn gauges(&self) -> [&GaugeVec; 5] {
-        [&self.expiry, &self.not_after, &self.bundle_count, &self.bundle_age, &self.bundle_expiry]
+    fn gauges(&self) -> [&GaugeVec; 7] {
+        [
+            &self.expiry,
+            &self.not_after,
+            &self.lifetime,
+            &self.bundle_count,
+            &self.bundle_age,
+            &self.bundle_expiry,
+            &self.bundle_last,
+        ]
     }
 }
 
@@ -222,5 +320,32 @@ impl Collector for IdentityCollector {
             .flat_map(Collector::collect)
             .filter(|f| !f.get_metric().is_empty())
             .collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ten_thousand_trust_domains_do_not_grow_the_page() {
+        let (registry, metrics) = (Registry::new(), IdentityMetrics::new());
+        metrics.register(&registry);
+        metrics.register_acceptor(&registry);
+        let lines =
+            || prometheus::TextEncoder::new().encode_to_string(&registry.gather()).unwrap().lines().count();
+        for number in 0..10_000 {
+            let domain: TrustDomain = format!("d{number}.example").parse().unwrap();
+            metrics.connected(&domain).inc();
+            metrics.revoked(&domain);
+            metrics.rotated(&domain);
+            if number == DOMAIN_LABELS_MAX {
+                assert_eq!(metrics.label(&domain), OTHER_DOMAIN);
+                assert_eq!(metrics.label(&"d0.example".parse().unwrap()), "d0.example");
+            }
+        }
+        let most = 4 * (DOMAIN_LABELS_MAX + 1);
+        assert!(lines() < most + 100, "{} lines", lines());
+        assert_eq!(metrics.peers.with_label_values(&[OTHER_DOMAIN]).get(), 10_000 - 256);
     }
 }

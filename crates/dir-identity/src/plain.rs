@@ -69,7 +69,7 @@ pub fn plain_loop(
     let counters = IdentityMetrics::new();
     counters.register_acceptor(metrics);
     let (tx, rx) = mpsc::channel(READY_MAX);
-    let open = counters.connections.with_label_values(&["open"]);
+    let open = counters.anonymous();
     let door = Arc::new(Door {
         limits: Limits {
             pending: PENDING_MAX,

@@ -70,6 +70,9 @@ impl Supervisor {
         F: FnMut() -> Fut + Send + 'static,
         Fut: Future<Output = ()> + Send + 'static,
     {
+        for how in ["returned", "panicked"] {
+            self.ends.with_label_values(&[name, how]);
+        }
         let this = self.clone();
         let run = async move {
             let mut pause = None;

@@ -1,5 +1,6 @@
 //! The commands, one file each.
 
+pub(crate) mod audit;
 pub(crate) mod completion;
 pub(crate) mod federation;
 pub(crate) mod version;
@@ -32,6 +33,7 @@ pub(crate) async fn run(cli: Cli) -> u8 {
 
 async fn dispatch(cli: Cli) -> u8 {
     match cli.command {
+        Command::Audit(command) => audit::run(&cli.global, &command),
         Command::Federation(command) => federation::run(&cli.global, command).await,
         Command::Version(_) => version::run(&cli.global),
         Command::Completion(args) => completion::run(&args),

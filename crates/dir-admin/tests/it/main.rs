@@ -2,5 +2,6 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used)] // helpers of tests fail like tests
 
+mod audit;
 mod federation;
 mod world;

@@ -1,7 +1,10 @@
-//! The form of an audit line. Nothing of a call's metadata is in it but its request id, and nothing of its messages.
+//! The form of an audit line. Nothing of a call's metadata is in it but its request id, and nothing of its messages but
+//! the records and names that they ask for.
 
-use super::RefusedHandshake;
+use super::touched::{Resource, Resources};
+use super::{RefusedHandshake, SecurityEvent};
 use crate::status::CODES;
+use dir_core::chain::Head;
 use dir_core::{Peer, Principal, Timestamp};
 use http::HeaderValue;
 use serde::Serialize;
@@ -36,12 +39,55 @@ pub(super) struct CallLine {
     pub(super) generation: Option<u64>,
     pub(super) code: Option<Code>,
     pub(super) counts: [u64; 3],
+    pub(super) resources: Resources,
     pub(super) took: Duration,
 }
 
 pub(super) enum Line {
     Call(CallLine),
     Handshake(RefusedHandshake),
+    /// A peer has proven who it is.
+    Authenticated(Arc<Peer>),
+    Event(Timestamp, SecurityEvent),
+    /// What could not be told.
+    Lost(LostJson),
+}
+
+/// The line in the place of lines that are missing.
+#[derive(Serialize)]
+pub(super) struct LostJson {
+    ts: String,
+    event: &'static str,
+    lines_dropped: u64,
+    calls_refused: u64,
+}
+
+impl LostJson {
+    pub(super) fn new(at: Timestamp, [lines_dropped, calls_refused]: [u64; 2]) -> Self {
+        Self { ts: at.to_string(), event: "lost", lines_dropped, calls_refused }
+    }
+}
+
+#[derive(Serialize)]
+struct EventJson<'a> {
+    ts: String,
+    #[serde(flatten)]
+    event: &'a SecurityEvent,
+}
+
+#[derive(Serialize)]
+struct PeerJson<'a> {
+    ts: String,
+    event: &'static str,
+    conn_id: u64,
+    spiffe_id: Option<&'a str>,
+    trust_domain: Option<&'a str>,
+    serial: &'a str,
+    not_after: Option<String>,
+    peer_addr: SocketAddr,
+    real_addr: Option<SocketAddr>,
+    sni: Option<&'a str>,
+    tls_version: &'a str,
 }
 
 #[derive(Serialize)]
@@ -58,6 +104,8 @@ struct CallJson<'a> {
     peer_addr: SocketAddr,
     real_addr: Option<SocketAddr>,
     method: &'a str,
+    resources: Vec<String>,
+    resources_omitted: u64,
     decision: Option<&'a str>,
     rule_id: Option<&'a str>,
     policy_generation: Option<u64>,
@@ -81,18 +129,26 @@ struct HandshakeJson<'a> {
 }
 
 impl Line {
-    /// Appends the line and its end.
-    pub(super) fn write(&self, out: &mut Vec<u8>) {
+    /// Appends the line, as a part of the chain where there is one, and its end.
+    pub(super) fn write(&self, out: &mut Vec<u8>, chain: Option<&mut Head>) {
         let before = out.len();
         let done = match self {
             Line::Call(call) => serde_json::to_writer(&mut *out, &call.json()),
             Line::Handshake(refused) => serde_json::to_writer(&mut *out, &handshake(refused)),
+            Line::Authenticated(peer) => serde_json::to_writer(&mut *out, &authenticated(peer)),
+            Line::Event(at, event) => {
+                serde_json::to_writer(&mut *out, &EventJson { ts: at.to_string(), event })
+            }
+            Line::Lost(lost) => serde_json::to_writer(&mut *out, lost),
         };
         if let Err(error) = done {
             // Numbers and texts always have a form in JSON.
             tracing::error!(%error, "an audit line has no form");
             out.truncate(before);
             return;
+        }
+        if let Some(head) = chain {
+            head.link(out, before);
         }
         out.push(b'\n');
     }
@@ -116,6 +172,8 @@ impl CallLine {
             peer_addr: peer.addr,
             real_addr: peer.real_addr,
             method: &self.method,
+            resources: self.resources.first.iter().map(spelled).collect(),
+            resources_omitted: self.resources.more,
             decision: self.decision,
             rule_id: self.rule.as_deref(),
             policy_generation: self.generation,
@@ -125,6 +183,30 @@ impl CallLine {
             messages,
             ms: f64::from(u32::try_from(self.took.as_micros()).unwrap_or(u32::MAX)) / 1000.0,
         }
+    }
+}
+
+fn spelled(resource: &Resource) -> String {
+    match resource {
+        Resource::Record(cid) => cid.to_string(),
+        Resource::Name(name) => name.clone(),
+    }
+}
+
+fn authenticated(peer: &Peer) -> PeerJson<'_> {
+    let id = peer.principal.spiffe_id();
+    PeerJson {
+        ts: peer.opened_at.to_string(),
+        event: "authenticated",
+        conn_id: peer.conn_id,
+        spiffe_id: id.map(dir_core::SpiffeId::as_str),
+        trust_domain: id.map(|id| id.trust_domain().as_str()),
+        serial: &peer.serial,
+        not_after: peer.not_after.map(|end| end.to_string()),
+        peer_addr: peer.addr,
+        real_addr: peer.real_addr,
+        sni: peer.sni.as_deref(),
+        tls_version: &peer.tls_version,
     }
 }
 

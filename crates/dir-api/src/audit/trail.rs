@@ -1,17 +1,20 @@
 //! What a call leaves behind on its way through the layers, for its audit lines.
 
 use super::line::{CallLine, Line, Moment};
+use super::touched::{Resources, Touched};
 use crate::layers::Call;
+use parking_lot::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use tonic::Code;
 
-/// Bytes and messages of a call.
+/// Bytes, messages and records of a call.
 #[derive(Debug, Default)]
 pub(crate) struct Counts {
     bytes_in: AtomicU64,
     bytes_out: AtomicU64,
     messages: AtomicU64,
+    pub(super) touched: Mutex<Resources>,
 }
 
 impl Counts {
@@ -53,6 +56,11 @@ impl Trail {
 
     pub(crate) fn counts(&self) -> Option<&Arc<Counts>> {
         self.counts.as_ref()
+    }
+
+    /// Where the handler says what it touches.
+    pub(crate) fn touched(&self) -> Option<Touched> {
+        self.counts.clone().map(|counts| Touched(Some(counts)))
     }
 
     /// The policy has decided.
@@ -98,6 +106,7 @@ fn hand_over(call: &Call, moment: Moment, code: Option<Code>) {
         generation: verdict.map(|v| v.generation),
         code,
         counts: counts.read(),
+        resources: std::mem::take(&mut *counts.touched.lock()),
         took: call.begun.elapsed(),
     }));
 }

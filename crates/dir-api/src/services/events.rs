@@ -2,6 +2,7 @@
 
 use super::rpc::{self, encode};
 use crate::app::Inner;
+use crate::audit::Touched;
 use crate::body::RequestBody;
 use crate::conn::Why;
 use bytes::Bytes;
@@ -21,8 +22,9 @@ pub(crate) async fn listen(
     stopping: CancellationToken,
     request: Request<RequestBody>,
 ) -> Response<Body> {
-    let events = app.engine.events();
+    let (events, touched) = (app.engine.events(), Touched::by(&request));
     rpc::server_stream(request, |message: pb::ListenRequest| {
+        touched.records(&message.cid_filters);
         let wanted = filter(&message.event_types, &message.cid_filters, message.label_filters);
         let listener = events.listen_to(wanted);
         let told = stream::unfold(listener, |mut listener| async move {

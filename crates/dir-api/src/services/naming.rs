@@ -3,6 +3,7 @@
 
 use super::rpc::{self, encode};
 use crate::app::Inner;
+use crate::audit::Touched;
 use crate::body::RequestBody;
 use crate::status;
 use bytes::Bytes;
@@ -21,7 +22,9 @@ const NOT_VERIFIED: &str = "no verification found";
 
 pub(crate) async fn resolve(app: &Inner, id: HeaderValue, request: Request<RequestBody>) -> Response<Body> {
     let (engine, limit) = (&app.engine, app.config.max_send_msg_size);
+    let touched = Touched::by(&request);
     rpc::unary(request, |message: naming::ResolveRequest| async move {
+        touched.name(&message.name);
         let version = message.version.unwrap_or_default();
         let fail = |e| status::engine(&e, &id);
         let mut found = std::pin::pin!(engine.resolve(&message.name, &version).map_err(fail)?);
@@ -80,11 +83,15 @@ async fn state(
     request: Request<RequestBody>,
     answer: impl FnOnce() -> Bytes,
 ) -> Response<Body> {
-    let engine = &app.engine;
+    let (engine, touched) = (&app.engine, Touched::by(&request));
     rpc::unary(request, |message: naming::GetVerificationInfoRequest| async move {
         let cid = message.cid.unwrap_or_default();
+        if let Ok(cid) = cid.parse() {
+            touched.record(cid);
+        }
         if cid.is_empty() {
             let name = message.name.unwrap_or_default();
+            touched.name(&name);
             if name.is_empty() {
                 return Err(Status::invalid_argument("either cid or name is required"));
             }

@@ -5,6 +5,7 @@
 
 use super::rpc::{self, Incoming, decode, encode};
 use crate::app::Inner;
+use crate::audit::Touched;
 use crate::body::RequestBody;
 use crate::status;
 use bytes::{BufMut, Bytes, BytesMut};
@@ -44,7 +45,8 @@ pub(crate) fn cid_message(cid: &Cid) -> Bytes {
 
 pub(crate) async fn push(app: &Inner, id: HeaderValue, request: Request<RequestBody>) -> Response<Body> {
     let (engine, most) = (app.engine.clone(), app.config.stream_in_flight.max(1));
-    rpc::bidi(request, move |incoming| push_stream(engine, id, incoming, most)).await
+    let touched = Touched::by(&request);
+    rpc::bidi(request, move |incoming| push_stream(engine, id, incoming, most, touched)).await
 }
 
 /// Two stages, each in order: a record is stored only when every record before it has passed its checks, so that
@@ -54,6 +56,7 @@ fn push_stream(
     id: HeaderValue,
     incoming: Incoming,
     most: usize,
+    touched: Touched,
 ) -> impl Stream<Item = Result<Bytes, Status>> + Send + 'static {
     let checks = {
         let (engine, id) = (engine.clone(), id.clone());
@@ -61,10 +64,11 @@ fn push_stream(
     };
     until_error(checks)
         .map(move |checked| {
-            let (engine, id) = (engine.clone(), id.clone());
+            let (engine, id, touched) = (engine.clone(), id.clone(), touched.clone());
             async move {
-                let stored = engine.commit(checked?).await;
-                stored.map(|cid| cid_message(&cid)).map_err(|e| status::engine(&e, &id))
+                let stored = engine.commit(checked?).await.map_err(|e| status::engine(&e, &id))?;
+                touched.record(stored);
+                Ok(cid_message(&stored))
             }
         })
         .buffered(most)
@@ -105,9 +109,10 @@ async fn check(engine: Engine, id: HeaderValue, raw: Result<Bytes, Status>) -> R
 pub(crate) async fn pull(app: &Inner, id: HeaderValue, request: Request<RequestBody>) -> Response<Body> {
     let (engine, most) = (app.engine.clone(), app.config.stream_in_flight.max(1));
     let (limit, outflow) = (app.config.max_send_msg_size, request.body().outflow());
+    let touched = Touched::by(&request);
     rpc::bidi(request, move |incoming| {
         incoming
-            .map(move |raw| match named(Op::Pull, raw, &id) {
+            .map(move |raw| match named(Op::Pull, raw, &id, &touched) {
                 Err(refused) => Either::Left(std::future::ready((Err(refused), None))),
                 Ok(cid) => match engine.pull_cached(&cid) {
                     Some(hit) => Either::Left(std::future::ready((Ok(hit), None))),
@@ -133,13 +138,13 @@ async fn fetch(
 
 pub(crate) async fn lookup(app: &Inner, id: HeaderValue, request: Request<RequestBody>) -> Response<Body> {
     let (engine, most) = (app.engine.clone(), app.config.stream_in_flight.max(1));
-    let limit = app.config.max_send_msg_size;
+    let (limit, touched) = (app.config.max_send_msg_size, Touched::by(&request));
     rpc::bidi(request, move |incoming| {
         incoming
             .map(move |raw| {
-                let (engine, id) = (engine.clone(), id.clone());
+                let (engine, id, touched) = (engine.clone(), id.clone(), touched.clone());
                 async move {
-                    let cid = named(Op::Lookup, raw, &id)?;
+                    let cid = named(Op::Lookup, raw, &id, &touched)?;
                     let meta = engine.lookup(&cid).await.map_err(|e| status::engine(&e, &id))?;
                     Ok(encode(&RecordMeta {
                         cid: cid.to_string(),
@@ -156,10 +161,10 @@ pub(crate) async fn lookup(app: &Inner, id: HeaderValue, request: Request<Reques
 }
 
 pub(crate) async fn delete(app: &Inner, id: HeaderValue, request: Request<RequestBody>) -> Response<Body> {
-    let engine = app.engine.clone();
+    let (engine, touched) = (app.engine.clone(), Touched::by(&request));
     rpc::client_stream(request, move |mut incoming| async move {
         while let Some(raw) = incoming.message().await? {
-            let cid = named(Op::Delete, Ok(raw), &id)?;
+            let cid = named(Op::Delete, Ok(raw), &id, &touched)?;
             engine.delete(&cid).await.map_err(|e| status::engine(&e, &id))?;
         }
         Ok(Bytes::new())
@@ -168,9 +173,11 @@ pub(crate) async fn delete(app: &Inner, id: HeaderValue, request: Request<Reques
 }
 
 /// The CID that a `RecordRef` names.
-fn named(op: Op, raw: Result<Bytes, Status>, id: &HeaderValue) -> Result<Cid, Status> {
+fn named(op: Op, raw: Result<Bytes, Status>, id: &HeaderValue, touched: &Touched) -> Result<Cid, Status> {
     let reference: RecordRef = decode(raw?)?;
-    Engine::name(op, &reference.cid).map_err(|e: EngineError| status::engine(&e, id))
+    let cid = Engine::name(op, &reference.cid).map_err(|e: EngineError| status::engine(&e, id))?;
+    touched.record(cid);
+    Ok(cid)
 }
 
 fn sendable(what: &str, message: Result<Bytes, Status>, limit: usize) -> Result<Bytes, Status> {

@@ -3,6 +3,7 @@
 use super::events;
 use super::rpc::{self, encode};
 use crate::app::Inner;
+use crate::audit::Touched;
 use crate::body::RequestBody;
 use crate::conn::Why;
 use bytes::Bytes;
@@ -30,7 +31,9 @@ pub(crate) async fn watch(
     request: Request<RequestBody>,
 ) -> Response<Body> {
     let (engine, idle) = (&app.engine, app.config.watch_bookmark_interval);
+    let touched = Touched::by(&request);
     rpc::server_stream(request, |message: pb::WatchRequest| {
+        touched.records(&message.cid_filters);
         if message.event_types.contains(&(EventKind::RecordPulled as i32)) {
             let text = "EVENT_TYPE_RECORD_PULLED is no change and is not in the log; use EventService.Listen";
             return Err(Status::invalid_argument(text));

@@ -5,7 +5,7 @@
 //! one that is being written is not taken half.
 
 use super::{ReadError, Source};
-use dir_api::Authorization;
+use dir_api::{Audit, Authorization, SecurityEvent};
 use dir_core::policy::Loaded;
 use dir_runtime::Latch;
 use dir_runtime::readiness::State;
@@ -60,6 +60,7 @@ pub(crate) struct Reloader {
     authorization: Authorization,
     latch: Latch,
     failures: IntCounter,
+    audit: Option<Audit>,
     seen: Arc<Mutex<Seen>>,
 }
 
@@ -81,6 +82,7 @@ impl Reloader {
         source: Source,
         authorization: Authorization,
         latch: Latch,
+        audit: Option<Audit>,
         metrics: &Registry,
     ) -> anyhow::Result<Self> {
         let opts = Opts::new(
@@ -94,7 +96,7 @@ impl Reloader {
         let loaded = source.parse(&text)?;
         let seen = Arc::new(Mutex::new(Seen { stamp, text, broken: false }));
         let failures = failures.with_label_values(&["authz"]);
-        let this = Self { source, authorization, latch, failures, seen };
+        let this = Self { source, authorization, latch, failures, audit, seen };
         this.put(loaded, "Authorization service initialized");
         Ok(this)
     }
@@ -153,6 +155,9 @@ impl Reloader {
         let (rules, shadow) = (loaded.policy.rules().len(), loaded.policy.is_shadow());
         let generation = self.authorization.set(loaded.policy);
         tracing::info!(enforcer_policy_filepath = %path, rules, shadow, policy_generation = generation, "{message}");
+        if let Some(audit) = &self.audit {
+            audit.event(SecurityEvent::PolicyReloaded { policy_generation: generation, rules, shadow });
+        }
         self.latch.ready();
     }
 
@@ -162,6 +167,9 @@ impl Reloader {
         let path = self.source.path.display();
         let policy_generation = self.authorization.generation();
         tracing::error!(policy = %path, policy_generation, %error, "policy not taken: the old one stays in force");
+        if let Some(audit) = &self.audit {
+            audit.event(SecurityEvent::PolicyRefused { policy_generation, reason: error.to_string() });
+        }
         self.latch.set(State::Degraded(format!("{path} is not taken, the old policy is in force: {error}")));
         true
     }

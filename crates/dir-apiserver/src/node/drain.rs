@@ -3,6 +3,7 @@
 use super::CLOSE_LIMIT;
 use super::load::Base;
 use super::wire::Wired;
+use dir_api::SecurityEvent;
 use dir_runtime::Drain;
 use std::time::Duration;
 
@@ -27,6 +28,7 @@ pub(super) async fn close(base: Base, wired: Wired) {
     }
     drop(opened.federation);
     if let Some(audit) = audit {
+        audit.event(SecurityEvent::Stopped);
         let closed = tokio::task::spawn_blocking(move || audit.close());
         if !matches!(drain.step("audit", STEP_LIMIT, closed).await, Some(Ok(true))) {
             tracing::error!("the audit log was not written to its end");

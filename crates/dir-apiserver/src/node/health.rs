@@ -25,7 +25,7 @@ impl HealthSource for Report {
     }
 }
 
-fn word(state: &State) -> Status {
+pub(super) fn word(state: &State) -> Status {
     match state {
         State::Starting(_) => Status::Starting,
         State::Ready => Status::Healthy,

@@ -5,8 +5,10 @@
 //! it is told to stop, `drain` ends everything in order.
 
 mod audit;
+mod audit_file;
 mod drain;
 mod federation;
+mod gauges;
 mod health;
 mod identity;
 mod info;
@@ -49,6 +51,7 @@ async fn life(
     log: &dir_runtime::telemetry::Writer,
 ) -> anyhow::Result<Status> {
     let base = load::load(loaded, metrics, log)?;
+    gauges::register(&base)?;
     let stop = base.signals.stop().clone();
     let opened = tokio::select! {
         opened = open::open(&base) => opened?,

@@ -5,12 +5,16 @@ use super::open::Opened;
 use crate::authz::Source;
 use crate::authz::reload::Reloader;
 use crate::exit::{Failure, Status};
-use dir_api::Authorization;
+use dir_api::{Audit, Authorization};
 use dir_core::identity::IdentityStatus;
 use dir_runtime::tasks::OnEnd;
 
 /// Reads the policy; `None` lets every caller call everything. A broken policy refuses the start.
-pub(super) fn open(base: &Base, opened: &Opened) -> anyhow::Result<Option<Authorization>> {
+pub(super) fn open(
+    base: &Base,
+    opened: &Opened,
+    audit: Option<Audit>,
+) -> anyhow::Result<Option<Authorization>> {
     let authz = &base.config.authz;
     if !authz.enabled {
         tracing::warn!("authorization is off: every authenticated peer may call everything");
@@ -28,15 +32,16 @@ pub(super) fn open(base: &Base, opened: &Opened) -> anyhow::Result<Option<Author
     let path = source.path.clone();
     let authorization = Authorization::new(&base.metrics)?;
     let latch = base.latches.policy.clone();
-    let reloader = Reloader::start(source, authorization.clone(), latch, &base.metrics).map_err(|error| {
-        let text = format!(
-            "the policy {} (authz.enforcer_policy_file_path) is not taken: {error:#}\n\
+    let reloader =
+        Reloader::start(source, authorization.clone(), latch, audit, &base.metrics).map_err(|error| {
+            let text = format!(
+                "the policy {} (authz.enforcer_policy_file_path) is not taken: {error:#}\n\
              `dir-apiserver authz check {}` shows every fault",
-            path.display(),
-            path.display()
-        );
-        Failure::new(Status::Config, text)
-    })?;
+                path.display(),
+                path.display()
+            );
+            Failure::new(Status::Config, text)
+        })?;
     let (reloads, stop) = (base.signals.reloads(), base.tasks.stopping().clone());
     base.tasks
         .spawn("policy-reload", OnEnd::RESTART, move || reloader.clone().run(reloads.clone(), stop.clone()));

@@ -2,7 +2,7 @@
 
 use super::load::Base;
 use super::open::Opened;
-use super::{audit, info, limits, policy, tasks};
+use super::{audit, gauges, info, limits, policy, tasks};
 use crate::about;
 use crate::config::keys::{Config, RulesMode};
 use crate::exit::{Failure, Status};
@@ -27,7 +27,11 @@ pub(super) struct Wired {
 /// Makes engine and services, and starts the background tasks.
 pub(super) fn wire(base: &Base, opened: Opened) -> anyhow::Result<Wired> {
     let config = &base.config;
-    let authorization = policy::open(base, &opened)?;
+    let audit = audit::start(base)?;
+    if let (Some(audit), Some(held)) = (&audit, &opened.held) {
+        audit::watch_identity(base, audit, &held.identity);
+    }
+    let authorization = policy::open(base, &opened, audit.clone())?;
     let deps = Deps {
         store: opened.store.clone(),
         index: opened.index.clone(),
@@ -48,7 +52,6 @@ pub(super) fn wire(base: &Base, opened: Opened) -> anyhow::Result<Wired> {
         },
     );
     let identity = opened.held.as_ref().map(|h| -> Arc<dyn IdentityStatus> { Arc::new(h.identity.clone()) });
-    let audit = audit::start(base)?;
     let app = App::new(
         AppDeps {
             engine: engine.clone(),
@@ -71,6 +74,7 @@ pub(super) fn wire(base: &Base, opened: Opened) -> anyhow::Result<Wired> {
         },
     )?;
     base.services.are_up(&app);
+    gauges::register_index(&base.metrics, &opened.index)?;
     tasks::start(base, &opened, &engine);
     Ok(Wired { opened, engine, app, audit })
 }

@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod agent;
+mod audit;
 mod authz;
 mod authz_commands;
 mod boot;
@@ -15,6 +16,7 @@ mod federation;
 mod jwt;
 mod lab;
 mod life;
+mod metrics;
 mod node;
 mod raw;
 mod secrets;

@@ -161,11 +161,17 @@ impl Drop for Node {
 
 /// A plain HTTP GET: status and body; `None` when nobody answers.
 pub(crate) fn get(port: u16, path: &str) -> Option<(u16, String)> {
+    let (head, body) = get_with(port, path, "")?;
+    Some((head.split(' ').nth(1)?.parse().ok()?, body))
+}
+
+/// The same with headers, each with its end: the head and the body of the answer.
+pub(crate) fn get_with(port: u16, path: &str, headers: &str) -> Option<(String, String)> {
     let mut io = TcpStream::connect(("127.0.0.1", port)).ok()?;
     io.set_read_timeout(Some(PATIENCE)).ok()?;
-    write!(io, "GET {path} HTTP/1.1\r\nhost: ops\r\nconnection: close\r\n\r\n").ok()?;
+    write!(io, "GET {path} HTTP/1.1\r\nhost: ops\r\n{headers}connection: close\r\n\r\n").ok()?;
     let mut answer = String::new();
     io.read_to_string(&mut answer).ok()?;
-    let code = answer.split(' ').nth(1)?.parse().ok()?;
-    Some((code, answer.split_once("\r\n\r\n")?.1.to_owned()))
+    let (head, body) = answer.split_once("\r\n\r\n")?;
+    Some((head.to_owned(), body.to_owned()))
 }

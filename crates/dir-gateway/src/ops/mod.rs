@@ -5,24 +5,23 @@
 
 mod health;
 mod info;
+mod page;
 
 pub use health::{ComponentHealth, HealthReport, HealthSource, Status};
 pub use info::{Info, InfoSource, Limits};
 
 use crate::headers;
 use axum::extract::State;
-use axum::http::StatusCode;
-use axum::http::header::{ALLOW, CONTENT_TYPE};
+use axum::http::header::{ACCEPT, ALLOW, CONTENT_TYPE};
+use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use axum::{Json, Router, middleware};
-use prometheus::{Registry, TextEncoder};
+use page::Form;
+use prometheus::Registry;
 use serde::Serialize;
 use serde_json::json;
 use std::sync::Arc;
-
-/// Content type of the Prometheus text format.
-const PROMETHEUS_TEXT: &str = "text/plain; version=0.0.4; charset=utf-8";
 
 /// What this program is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -117,10 +116,11 @@ async fn healthz(State(state): State<OpsState>) -> Response {
     (code, Json(report)).into_response()
 }
 
-async fn metrics(State(state): State<OpsState>) -> Response {
+async fn metrics(State(state): State<OpsState>, headers: HeaderMap) -> Response {
     let families = state.metrics.as_ref().map(Registry::gather).unwrap_or_default();
-    match TextEncoder::new().encode_to_string(&families) {
-        Ok(text) => ([(CONTENT_TYPE, PROMETHEUS_TEXT)], text).into_response(),
+    let form = Form::wanted(headers.get_all(ACCEPT).iter().filter_map(|accept| accept.to_str().ok()));
+    match form.write(&families) {
+        Ok(text) => ([(CONTENT_TYPE, form.content_type())], text).into_response(),
         Err(error) => {
             tracing::error!(%error, "metrics cannot be written out");
             let body = Json(json!({ "error": "metrics cannot be written out" }));

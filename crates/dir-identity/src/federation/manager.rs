@@ -81,6 +81,7 @@ impl Federation {
         let mut last_change = 0;
         for partner in inner.config.partners.clone() {
             let domain = partner.trust_domain.clone();
+            inner.metrics.expect(&domain);
             let mut kept = Kept::new(partner);
             inner.recall(&mut kept.state);
             inner.read_bootstrap(&mut kept.state).await;

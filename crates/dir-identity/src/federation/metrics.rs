@@ -13,59 +13,88 @@ pub(super) struct FederationMetrics {
     failures: IntGaugeVec,
     locked_out: IntGaugeVec,
     stale: IntGaugeVec,
+}
+
+/// Metrics of the endpoint that publishes our own bundle.
+#[derive(Clone)]
+pub(super) struct PublishMetrics {
     published: IntGaugeVec,
     requests: IntCounterVec,
 }
 
+fn gauge(registry: &Registry, name: &str, help: &str) -> IntGaugeVec {
+    let gauge =
+        IntGaugeVec::new(Opts::new(name, help), &["trust_domain"]).unwrap_or_else(|e| unreachable!("{e}"));
+    register(registry, Box::new(gauge.clone()));
+    gauge
+}
+
+fn counter(registry: &Registry, name: &str, help: &str, labels: &[&str]) -> IntCounterVec {
+    let counter = IntCounterVec::new(Opts::new(name, help), labels).unwrap_or_else(|e| unreachable!("{e}"));
+    register(registry, Box::new(counter.clone()));
+    counter
+}
+
+impl PublishMetrics {
+    pub(super) fn new(registry: &Registry) -> Self {
+        let requests = counter(
+            registry,
+            "federation_bundle_requests_total",
+            "Requests for our own bundle, by HTTP status.",
+            &["code"],
+        );
+        requests.with_label_values(&["200"]);
+        let published = gauge(
+            registry,
+            "federation_published_sequence",
+            "Sequence number of our own bundle as published.",
+        );
+        Self { published, requests }
+    }
+
+    pub(super) fn published(&self, domain: &TrustDomain, sequence: u64) {
+        let label = [domain.as_str()];
+        self.published.with_label_values(&label).set(i64::try_from(sequence).unwrap_or(i64::MAX));
+    }
+
+    pub(super) fn answered(&self, code: u16) {
+        self.requests.with_label_values(&[&code.to_string()]).inc();
+    }
+}
+
 impl FederationMetrics {
     pub(super) fn new(registry: &Registry) -> Self {
-        let domain = &["trust_domain"];
-        let gauge = |name: &str, help: &str| {
-            IntGaugeVec::new(Opts::new(name, help), domain).unwrap_or_else(|e| unreachable!("{e}"))
-        };
-        let counter = |name: &str, help: &str, labels: &[&str]| {
-            IntCounterVec::new(Opts::new(name, help), labels).unwrap_or_else(|e| unreachable!("{e}"))
-        };
         let last = Opts::new(
             "federation_last_success_timestamp_seconds",
             "When a partner's bundle was last fetched, Unix time.",
         );
-        let metrics = Self {
-            sequence: gauge("bundle_sequence", "Sequence number of the bundle last fetched from a partner."),
-            last_success: GaugeVec::new(last, domain).unwrap_or_else(|e| unreachable!("{e}")),
+        let last_success = GaugeVec::new(last, &["trust_domain"]).unwrap_or_else(|e| unreachable!("{e}"));
+        register(registry, Box::new(last_success.clone()));
+        Self {
+            sequence: gauge(
+                registry,
+                "bundle_sequence",
+                "Sequence number of the bundle last fetched from a partner.",
+            ),
+            last_success,
             fetches: counter(
+                registry,
                 "federation_fetches_total",
                 "Fetches of partners' bundles, by result.",
                 &["trust_domain", "result"],
             ),
-            failures: gauge("federation_failures", "Failed fetches since the last good one."),
+            failures: gauge(registry, "federation_failures", "Failed fetches since the last good one."),
             locked_out: gauge(
+                registry,
                 "federation_locked_out",
                 "1 while a partner's endpoint cannot be verified with any bundle held: a new one must be given.",
             ),
             stale: gauge(
+                registry,
                 "federation_stale",
                 "1 while a partner is not trusted because its bundle is older than max_stale.",
             ),
-            published: gauge(
-                "federation_published_sequence",
-                "Sequence number of our own bundle as published.",
-            ),
-            requests: counter(
-                "federation_bundle_requests_total",
-                "Requests for our own bundle, by HTTP status.",
-                &["code"],
-            ),
-        };
-        for gauge in
-            [&metrics.sequence, &metrics.failures, &metrics.locked_out, &metrics.stale, &metrics.published]
-        {
-            register(registry, Box::new(gauge.clone()));
         }
-        register(registry, Box::new(metrics.last_success.clone()));
-        register(registry, Box::new(metrics.fetches.clone()));
-        register(registry, Box::new(metrics.requests.clone()));
-        metrics
     }
 
     pub(super) fn fetched(&self, domain: &TrustDomain, result: &str, failures: u32, locked_out: bool) {
@@ -73,6 +102,15 @@ impl FederationMetrics {
         self.fetches.with_label_values(&[domain.as_str(), result]).inc();
         self.failures.with_label_values(&label).set(failures.into());
         self.locked_out.with_label_values(&label).set(locked_out.into());
+    }
+
+    /// The samples of a partner begin at 0.
+    pub(super) fn expect(&self, domain: &TrustDomain) {
+        let label = [domain.as_str()];
+        for gauge in [&self.failures, &self.locked_out, &self.stale] {
+            gauge.with_label_values(&label);
+        }
+        self.fetches.with_label_values(&[domain.as_str(), "ok"]);
     }
 
     #[allow(clippy::cast_precision_loss)] // Seconds since 1970 are exact in an f64.
@@ -95,14 +133,5 @@ impl FederationMetrics {
             let _ = gauge.remove_label_values(&label);
         }
         let _ = self.last_success.remove_label_values(&label);
-    }
-
-    pub(super) fn published(&self, domain: &TrustDomain, sequence: u64) {
-        let label = [domain.as_str()];
-        self.published.with_label_values(&label).set(i64::try_from(sequence).unwrap_or(i64::MAX));
-    }
-
-    pub(super) fn answered(&self, code: u16) {
-        self.requests.with_label_values(&[&code.to_string()]).inc();
     }
 }

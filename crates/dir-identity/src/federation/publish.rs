@@ -4,7 +4,7 @@
 use super::disk;
 use super::document::{self, fingerprint};
 use super::error::FederationError;
-use super::metrics::FederationMetrics;
+use super::metrics::PublishMetrics;
 use crate::bundle::TrustBundle;
 use crate::identity::Identity;
 use arc_swap::ArcSwap;
@@ -76,7 +76,7 @@ impl BundleEndpoint {
             address: SocketAddr::from(([0, 0, 0, 0], 0)),
             detail: e.to_string(),
         })?;
-        let metrics = FederationMetrics::new(metrics);
+        let metrics = PublishMetrics::new(metrics);
         let mut author = Author { config, clock, metrics: metrics.clone(), last: None };
         author.recall();
         let server = Arc::new(Server {
@@ -111,7 +111,7 @@ struct Edition {
 struct Author {
     config: PublishConfig,
     clock: Arc<dyn Clock>,
-    metrics: FederationMetrics,
+    metrics: PublishMetrics,
     last: Option<Edition>,
 }
 
@@ -182,7 +182,7 @@ struct Server {
     body: ArcSwap<Bytes>,
     identity: Identity,
     clock: Arc<dyn Clock>,
-    metrics: FederationMetrics,
+    metrics: PublishMetrics,
 }
 
 async fn accept(listener: TcpListener, server: Arc<Server>, stop: CancellationToken) {

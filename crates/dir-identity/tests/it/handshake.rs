@@ -36,7 +36,7 @@ async fn caps_hold_at_their_edge_and_places_come_back() {
             other.try_ping(server.addr).await.unwrap();
         }
         drop(first);
-        let open = || sample(&server.registry, "connections", "state", "open");
+        let open = || sample(&server.registry, "peer_connections", "trust_domain", OWN);
         until("the place comes back", || open() < 1.5).await;
         accepted(&server, "afterwards", one.clone()).await;
     }

@@ -13,7 +13,7 @@ use tracing_subscriber::filter::{EnvFilter, FilterExt, LevelFilter, filter_fn};
 use tracing_subscriber::fmt;
 use tracing_subscriber::layer::{Layer, SubscriberExt};
 use tracing_subscriber::util::{SubscriberInitExt, TryInitError};
-pub use writer::{QUEUE_LINES, Writer};
+pub use writer::{QUEUE_LINES, StandardOutput, Writer};
 
 /// Variable that names the file; empty or absent means standard output.
 pub const FILE_VAR: &str = "DIRECTORY_LOGGER_LOG_FILE";

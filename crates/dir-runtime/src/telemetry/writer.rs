@@ -20,6 +20,37 @@ const GATHER: Duration = Duration::from_millis(2);
 /// Longest wait for the queue to empty at the end of the process.
 const CLOSE_LIMIT: Duration = Duration::from_secs(2);
 
+/// Lines held before they go to standard output, in bytes.
+const HELD_MAX: usize = 64 * 1024;
+
+/// Standard output for several writers of lines: what was written up to a flush stays together, so that no line gets
+/// into the middle of another one. A flush belongs at the end of a line.
+#[derive(Debug, Default)]
+pub struct StandardOutput {
+    held: Vec<u8>,
+}
+
+impl Write for StandardOutput {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.held.extend_from_slice(bytes);
+        if self.held.len() >= HELD_MAX && self.held.ends_with(b"\n") {
+            self.flush()?;
+        }
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        if self.held.is_empty() {
+            return Ok(());
+        }
+        // One lock from the first byte to the last: a pipe takes a part at a time.
+        let mut out = io::stdout().lock();
+        let done = out.write_all(&self.held).and_then(|()| out.flush());
+        self.held.clear();
+        done
+    }
+}
+
 enum Message {
     Line(Vec<u8>),
     Reopen,
@@ -48,7 +79,7 @@ impl Writer {
     /// Starts the thread. `None` writes to standard output.
     pub(super) fn start(file: Option<PathBuf>) -> Result<Self, TelemetryError> {
         let out: Box<dyn Write + Send> = match &file {
-            None => Box::new(BufWriter::new(io::stdout())),
+            None => Box::new(StandardOutput::default()),
             Some(path) => open(path).map_err(|source| TelemetryError::File { path: path.clone(), source })?,
         };
         let (queue, inbox) = sync_channel(QUEUE_LINES);

@@ -92,6 +92,14 @@ impl StoreMetrics {
             bytes: bytes.with_label_values(&[name]),
             evictions: evictions.with_label_values(&[name]),
         };
+        // What must not happen is on the page before it does: an increase can be seen only from a sample that is there.
+        for operation in Operation::ALL {
+            retries.with_label_values(&[operation.name()]);
+            operations.with_label_values(&[operation.name(), outcome(Class::Unavailable)]);
+        }
+        for source in ["backend", "cache"] {
+            corrupt.with_label_values(&[source]);
+        }
         Ok(Arc::new(Self {
             succeeded: Operation::ALL.map(|o| operations.with_label_values(&[o.name(), "ok"])),
             seconds: Operation::ALL.map(|o| seconds.with_label_values(&[o.name()])),

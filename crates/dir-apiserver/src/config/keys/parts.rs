@@ -40,6 +40,9 @@ section! {
         queue: usize = "8192",
         /// What happens beyond.
         when_full: OnFull = "drop",
+        /// Each line holds its number and the digest of the line before it: `dir-admin audit verify` finds out
+        /// whether one was changed or removed.
+        hash_chain: bool = "false",
     }
 }
 
