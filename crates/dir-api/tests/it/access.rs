@@ -7,7 +7,7 @@ use dir_core::Principal;
 use prost::Message;
 use serde_json::Value;
 use std::io::Write;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, LazyLock, Mutex};
 use tonic::metadata::MetadataValue;
 use tracing_subscriber::fmt::MakeWriter;
 
@@ -37,6 +37,11 @@ impl<'a> MakeWriter<'a> for Lines {
 impl Lines {
     /// Logs of this thread, on which a test runs its whole node, from `level` up.
     fn listen(level: tracing::Level) -> (Self, tracing::subscriber::DefaultGuard) {
+        // As long as a process has one subscriber, whichever thread comes first to a place that logs decides for all
+        // threads whether it does: a test beside this one, which listens to nothing. With two, all are asked.
+        static SECOND: LazyLock<tracing::Dispatch> =
+            LazyLock::new(|| tracing::Dispatch::new(tracing_subscriber::registry()));
+        LazyLock::force(&SECOND);
         let lines = Self::default();
         let subscriber =
             tracing_subscriber::fmt().json().with_max_level(level).with_writer(lines.clone()).finish();

@@ -183,6 +183,8 @@ mod tests {
             .unwrap()
             .and(filter_fn(keeps_the_wire_quiet));
         let layer = fmt::layer().with_writer(move || sink.clone()).with_filter(filter);
+        // With one subscriber in a process, a test beside this one could switch its lines off.
+        let _second = tracing::Dispatch::new(tracing_subscriber::registry());
         tracing::subscriber::with_default(tracing_subscriber::registry().with(layer), || {
             tracing::trace!(target: "h2::codec::framed_write", "authorization: sentinel");
             tracing::debug!(target: "reqwest::connect", "sentinel");
