@@ -12,7 +12,8 @@ use prometheus::{
 const LATENCY: [f64; 11] = [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.1, 0.25, 1.0, 5.0, 30.0];
 
 /// Why a connection is told to go away.
-const DRAIN_REASONS: [&str; 7] = ["age", "expiry", "first_request", "flood", "idle", "revoked", "shutdown"];
+const DRAIN_REASONS: [&str; 8] =
+    ["age", "expiry", "first_request", "flood", "idle", "revoked", "shutdown", "stalled"];
 
 /// Counters of one method.
 pub(crate) struct MethodMetrics {
