@@ -354,6 +354,6 @@ async fn what_cannot_be_written_is_counted_or_kept() {
     *keeping.sink.broken.lock() = false;
     until(|| keeping.counted("written") == 2).await;
     until(|| keeping.lines().len() == 2).await;
-    assert_eq!(keeping.lines()[1]["calls_refused"], 1);
+    assert!(keeping.lines().iter().any(|line| line["calls_refused"] == 1));
     keeping.count().await.unwrap();
 }
