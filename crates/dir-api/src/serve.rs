@@ -170,7 +170,7 @@ where
     let connections = TaskTracker::new();
     // Connections listen to children, each with a lock of its own.
     let going = drain.child_token();
-    let serve_one = |conn| {
+    let serve_one = |conn: Conn<IO>| {
         if let Some(audit) = &app.0.config.audit {
             audit.authenticated(&conn.peer);
         }

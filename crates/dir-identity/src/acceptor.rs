@@ -251,9 +251,7 @@ impl Acceptor {
     /// Nobody is known yet, so nobody can lose our trust: the connection ends by age and use.
     fn admit_anybody(&self, io: TlsStream<Unread<TcpStream>>, origin: Origin, seat: Seat) -> Accepted {
         let peer = Arc::new(self.peer(next_conn_id(), &io, origin, None));
-        let metrics = &self.identity.shared().metrics;
-        metrics.handshakes.with_label_values(&["none"]).inc();
-        let open = metrics.connections.with_label_values(&["open"]);
+        let open = self.identity.shared().metrics.admitted_anybody();
         open.inc();
         let revoked = Anybody { open, _seat: seat };
         Accepted { io, peer, revoked: Box::pin(revoked) }

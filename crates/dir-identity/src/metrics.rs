@@ -181,6 +181,13 @@ impl IdentityMetrics {
         self.peers.with_label_values(&[NO_DOMAIN])
     }
 
+    /// A handshake without a client certificate is done; the answer tells how many peers without an identity are
+    /// connected.
+    pub(crate) fn admitted_anybody(&self) -> IntGauge {
+        self.handshakes.with_label_values(&[NO_DOMAIN]).inc();
+        self.anonymous()
+    }
+
     pub(crate) fn revoked(&self, domain: &TrustDomain) {
         self.revoked.with_label_values(&[self.label(domain)]).inc();
     }

@@ -79,7 +79,9 @@ fn every_id_of_the_catalogue_has_a_test() {
     let starts = |id: &str| names.iter().any(|name| name.starts_with(&format!("{id}_")));
     let missing: Vec<_> = ids
         .iter()
-        .filter(|id| if SHARED.contains(&id.as_str()) { !starts(id) } else { !names.iter().any(|n| carries(n, id)) })
+        .filter(|id| {
+            if SHARED.contains(&id.as_str()) { !starts(id) } else { !names.iter().any(|n| carries(n, id)) }
+        })
         .collect();
     assert!(missing.is_empty(), "no test carries {missing:?} in its name");
 }
