@@ -62,6 +62,9 @@ pub(crate) async fn serve(
     if call.delegated.is_some() {
         parts.extensions.insert(delegated::Gateway(caller.peer.principal.clone()));
     }
+    if let Some(claims) = &call.claims {
+        parts.extensions.insert(claims.clone());
+    }
     let mut guard = Guard::new(conn.clone(), caller, method, call.delegated.clone(), at);
 
     // Whatever is decided below leaves an audit line; a call for which there is no room is refused, if so configured.

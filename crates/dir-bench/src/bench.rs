@@ -20,7 +20,7 @@ pub(crate) struct ReportArgs {
     records: u64,
     /// Alternating rounds of each comparison.
     #[arg(long, default_value_t = 5)]
-    rounds: u32,
+    pub(crate) rounds: u32,
     /// Length of one measurement in milliseconds.
     #[arg(long, default_value_t = 2000)]
     millis: u64,
@@ -33,6 +33,9 @@ pub(crate) struct ReportArgs {
     /// Only the calls beside the echo: no pushes, no restarts, no registry.
     #[arg(long)]
     calls_only: bool,
+    /// Only what authorization and audit cost.
+    #[arg(long)]
+    guards_only: bool,
     /// Only calls whose row begins so.
     #[arg(long, default_value = "")]
     only: String,
@@ -41,10 +44,10 @@ pub(crate) struct ReportArgs {
     json: PathBuf,
 }
 
-struct Bench<'a> {
-    args: &'a ReportArgs,
-    world: World,
-    report: Report,
+pub(crate) struct Bench<'a> {
+    pub(crate) args: &'a ReportArgs,
+    pub(crate) world: World,
+    pub(crate) report: Report,
     run: u64,
 }
 
@@ -68,9 +71,14 @@ pub(crate) fn run(args: &ReportArgs, runtime: &tokio::runtime::Runtime) -> anyho
     let world = World::start(server, runtime)?;
     let report = Report { machine: machine(), records: args.records, ..Report::default() };
     let mut bench = Bench { args, world, report, run: 0 };
-    bench.embedded()?;
-    if !args.calls_only {
-        bench.registry(runtime)?;
+    if args.guards_only {
+        bench.guards()?;
+    } else {
+        bench.embedded()?;
+        if !args.calls_only {
+            bench.guards()?;
+            bench.registry(runtime)?;
+        }
     }
     print(&bench.report);
     if let Some(dir) = args.json.parent() {
@@ -88,7 +96,7 @@ impl Bench<'_> {
         let (server, port) = self.world.directory("embedded", &Store::Layout)?;
         eprintln!("filling the store with {} records", self.args.records);
         let begin = Instant::now();
-        self.fill(port, self.args.records, true)?;
+        self.fill(port, self.args.records, self.args.records, true)?;
         #[allow(clippy::cast_precision_loss)] // far below 2^52 records
         let rate = self.args.records as f64 / begin.elapsed().as_secs_f64();
         self.report.figure("filling by push", rate, "records/s", "16 streams", "≥ 2,000 records/s");
@@ -134,8 +142,9 @@ impl Bench<'_> {
         self.compare("resolve", Call::Resolve, Call::Echo, 64, "≥ 0.5", both)
     }
 
-    fn fill(&self, port: u16, records: u64, save: bool) -> anyhow::Result<()> {
-        let (calls, scale) = (records.to_string(), self.args.records.to_string());
+    /// So many records of a catalogue of `scale`.
+    pub(crate) fn fill(&self, port: u16, records: u64, scale: u64, save: bool) -> anyhow::Result<()> {
+        let (calls, scale) = (records.to_string(), scale.to_string());
         let mut more = vec!["--calls", &calls, "--scale", &scale, "--millis", "3600000", "--callers", "16"];
         if save {
             more.push("--save");
@@ -194,8 +203,20 @@ impl Bench<'_> {
         port: u16,
         callers: usize,
     ) -> anyhow::Result<(Outcome, f64)> {
+        self.round_of(call, server, port, callers, self.args.records)
+    }
+
+    /// The same on a store that was filled from a catalogue of `scale`.
+    pub(crate) fn round_of(
+        &self,
+        call: Call,
+        server: &Running,
+        port: u16,
+        callers: usize,
+        scale: u64,
+    ) -> anyhow::Result<(Outcome, f64)> {
         let (millis, callers_text) = (self.args.millis.to_string(), callers.to_string());
-        let (connections, scale) = (callers.min(8).to_string(), self.args.records.to_string());
+        let (connections, scale) = (callers.min(8).to_string(), scale.to_string());
         let more = ["--millis", &millis, "--callers", &callers_text, "--connections", &connections];
         let before = server.cpu()?;
         let outcome = self.world.measure(call, port, &[&more[..], &["--scale", &scale]].concat())?;
@@ -232,7 +253,7 @@ impl Bench<'_> {
     fn pushes_by_size(&mut self, port: u16) -> anyhow::Result<()> {
         eprintln!("measuring: push into a small store and into the populated one");
         let (small, small_port) = self.world.directory("small", &Store::Layout)?;
-        self.fill(small_port, SMALL, false)?;
+        self.fill(small_port, SMALL, self.args.records, false)?;
         let (mut ratios, mut p99) = (Vec::new(), Vec::new());
         for _ in 0..self.args.rounds.max(5) {
             let few = self.push(Call::Push, small_port, 8, 500)?.p99_us;

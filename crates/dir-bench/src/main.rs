@@ -6,6 +6,7 @@ mod bench;
 mod codec;
 mod echo;
 mod fill;
+mod guard;
 mod identity;
 mod load;
 mod process;

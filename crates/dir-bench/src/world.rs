@@ -19,6 +19,43 @@ pub(crate) enum Store {
     Registry(u16),
 }
 
+/// Whether calls are checked and audited.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Guard {
+    /// As a server does that is told nothing of either.
+    Default,
+    /// Neither.
+    Off,
+    /// Both: a policy with rules about others too, audit lines to a file.
+    On,
+}
+
+impl Guard {
+    fn config(self, dir: &Path) -> anyhow::Result<String> {
+        let dir = dir.display();
+        Ok(match self {
+            Guard::Default => String::new(),
+            Guard::Off => "audit: { output: \"off\" }\n".to_owned(),
+            Guard::On => {
+                let policy = format!("{dir}/policy.yaml");
+                std::fs::write(&policy, POLICY)?;
+                format!(
+                    "audit: {{ output: file, path: {dir}/audit.log }}\n\
+                     authz: {{ enabled: true, enforcer_policy_file_path: {policy} }}\n"
+                )
+            }
+        })
+    }
+}
+
+/// Rules about paths: nothing is decided for a trust domain as a whole.
+const POLICY: &str = "version: 1
+rules:
+  - {id: no-ci, effect: deny, principals: ['spiffe://bench.example.org/ns/*/sa/ci'], methods: ['@write']}
+  - {id: bench, effect: allow, principals: ['spiffe://bench.example.org/bench'], methods: ['*']}
+  - {id: partner, effect: allow, principals: ['spiffe://partner.example/**'], methods: ['@read']}
+";
+
 /// The Workload API and the folder of everything.
 pub(crate) struct World {
     pub(crate) dir: tempfile::TempDir,
@@ -62,11 +99,17 @@ impl World {
 
     /// Starts a directory server that keeps everything in the folder `name`; it is ready when this returns.
     pub(crate) fn directory(&self, name: &str, store: &Store) -> anyhow::Result<(Running, u16)> {
+        self.guarded(name, store, Guard::Default)
+    }
+
+    /// The same, with authorization and audit as wanted.
+    pub(crate) fn guarded(&self, name: &str, store: &Store, guard: Guard) -> anyhow::Result<(Running, u16)> {
         let dir = self.dir.path().join(name);
         std::fs::create_dir_all(&dir)?;
         let (port, ops) = (free_port()?, free_port()?);
         let config = dir.join("server.config.yml");
-        std::fs::write(&config, config_file(&dir, port, ops, &self.api.socket_uri(), store))?;
+        let text = config_file(&dir, port, ops, &self.api.socket_uri(), store) + &guard.config(&dir)?;
+        std::fs::write(&config, text)?;
         // Logs at their default level, access lines included: what is measured is what operators run.
         let log = std::fs::File::options().create(true).append(true).open(dir.join("server.log"))?;
         let mut command = Command::new(&self.server);

@@ -6,7 +6,8 @@ use crate::body::RequestBody;
 use crate::delegated::Gateway;
 use crate::status;
 use bytes::Bytes;
-use dir_core::policy::{Effect, Explanation, Rule, RuleEffect};
+use dir_core::identity::RoleClaims;
+use dir_core::policy::{Asked, Effect, Explanation, Rule, RuleEffect};
 use dir_core::{Peer, Principal, SpiffeId};
 use dir_proto::convert;
 use dir_proto::directory::admin::v1 as pb;
@@ -23,8 +24,10 @@ pub(crate) async fn own(app: &Inner, request: Request<RequestBody>) -> Response<
     let peer = request.extensions().get::<Arc<Peer>>();
     let who = peer.map_or(Principal::Anonymous, |peer| peer.principal.clone());
     let gateway = request.extensions().get::<Gateway>().map(|gateway| gateway.0.clone());
+    let claims = request.extensions().get::<RoleClaims>().cloned();
     rpc::unary(request, |asked: pb::ExplainOwnAccessRequest| async move {
-        explain(app, &who, gateway.as_ref(), &asked.method, false)
+        let call = call(&who, gateway.as_ref(), claims.as_ref());
+        explain(app, call, &asked.method, false)
     })
     .await
 }
@@ -37,9 +40,20 @@ pub(crate) async fn any(app: &Inner, request: Request<RequestBody>) -> Response<
             "" => None,
             id => Some(workload(id)?),
         };
-        explain(app, &who, gateway.as_ref(), &asked.method, true)
+        explain(app, call(&who, gateway.as_ref(), None), &asked.method, true)
     })
     .await
+}
+
+const fn call<'a>(
+    who: &'a Principal,
+    gateway: Option<&'a Principal>,
+    claims: Option<&'a RoleClaims>,
+) -> Asked<'a> {
+    match gateway {
+        None => Asked { own: who, claims, delegated: None },
+        Some(gateway) => Asked { own: gateway, claims, delegated: Some(who) },
+    }
 }
 
 fn principal(text: &str) -> Result<Principal, Status> {
@@ -61,19 +75,13 @@ fn workload(text: &str) -> Result<Principal, Status> {
     Ok(Principal::Spiffe(id))
 }
 
-fn explain(
-    app: &Inner,
-    who: &Principal,
-    gateway: Option<&Principal>,
-    method: &str,
-    told: bool,
-) -> Result<Bytes, Status> {
+fn explain(app: &Inner, asked: Asked<'_>, method: &str, told: bool) -> Result<Bytes, Status> {
     if method.len() > TEXT_MAX || !method.starts_with('/') {
         return Err(status::bad_request("method: write /pkg.Service/Method".to_owned()));
     }
     let mut answer = pb::ExplainAccessResponse {
-        subject: who.to_string(),
-        gateway: gateway.map(ToString::to_string).unwrap_or_default(),
+        subject: asked.delegated.unwrap_or(asked.own).to_string(),
+        gateway: asked.delegated.map(|_| asked.own.to_string()).unwrap_or_default(),
         method: method.to_owned(),
         ..pb::ExplainAccessResponse::default()
     };
@@ -83,11 +91,7 @@ fn explain(
         return Ok(encode(&answer));
     };
     let (policy, generation) = authorization.active().ok_or_else(status::authorization_unavailable)?;
-    let now = app.clock.now();
-    let Explanation { decision, misses } = match gateway {
-        None => policy.explain(who, method, now),
-        Some(gateway) => policy.explain_delegated(who, gateway, method, now),
-    };
+    let Explanation { decision, misses } = policy.explain_call(asked, method, app.clock.now());
     decision.effect.as_str().clone_into(&mut answer.decision);
     decision.reason().clone_into(&mut answer.cause);
     answer.policy_generation = generation;

@@ -146,7 +146,7 @@ async fn f14_health_is_exempt_and_reflection_is_not() {
 }
 
 #[tokio::test]
-async fn every_method_is_judged() {
+async fn f12_every_method_is_judged() {
     let own = "acme.example".parse().unwrap();
     let guarded = Guarded::with(Policy::default_for(&own, &method_catalogue())).await;
     let catalogue = method_catalogue();
@@ -168,7 +168,7 @@ async fn every_method_is_judged() {
 }
 
 #[tokio::test]
-async fn a_method_that_nobody_knows_is_denied() {
+async fn f12_a_method_that_nobody_knows_is_denied() {
     let guarded = Guarded::with(csv(EVERYTHING)).await;
     let node = guarded.become_caller("spiffe://acme.example/w");
     for path in ["/no.such.Service/Method", "/agntcy.dir.store.v1.StoreService/pull"] {
@@ -204,7 +204,7 @@ async fn f11_shadow_mode_lets_through_and_counts() {
 }
 
 #[tokio::test]
-async fn nobody_speaks_for_somebody_else() {
+async fn k_nobody_speaks_for_somebody_else() {
     let guarded = Guarded::with(csv("p,acme.example,*\n")).await;
     let node = guarded.become_caller("spiffe://partner.example/w");
     let mut request = Request::new(Vec::new());

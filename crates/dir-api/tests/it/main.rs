@@ -21,4 +21,5 @@ mod search;
 mod services;
 mod store;
 mod telemetry;
+mod texts;
 mod watch;

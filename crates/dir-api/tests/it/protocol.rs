@@ -92,7 +92,7 @@ async fn bytes_that_do_not_parse_are_the_transports_matter() {
 }
 
 #[tokio::test]
-async fn a_deadline_ends_waiting_calls_and_waiting_streams() {
+async fn n3_a_deadline_ends_waiting_calls_and_waiting_streams() {
     let node = Node::start().await;
     let known = push(&node, vec![record("a")]).await.remove(0);
     node.store.reads.forget_permits(usize::MAX);
@@ -142,7 +142,7 @@ async fn plain_client(node: &Node) -> h2::client::SendRequest<Bytes> {
 }
 
 #[tokio::test]
-async fn malformed_deadlines() {
+async fn n3_malformed_deadlines() {
     let node = Node::start().await;
     for (timeout, why) in [
         ("123456789S", "timeout string is too long"),
@@ -160,7 +160,7 @@ async fn malformed_deadlines() {
 }
 
 #[tokio::test]
-async fn requests_that_are_no_grpc_calls() {
+async fn n1_requests_that_are_no_grpc_calls() {
     let node = Node::start().await;
     let ask = async |method: Method, content_type: Option<&str>| {
         let mut request = Request::builder().method(method).uri(format!("http://node{COUNT}"));
@@ -198,7 +198,7 @@ async fn requests_that_are_no_grpc_calls() {
 }
 
 #[tokio::test]
-async fn every_call_has_a_request_id() {
+async fn n4_every_call_has_a_request_id() {
     let node = Node::start().await;
     let channel = node.channel().await;
     let ask = async |id: Option<&'static str>, messages: Vec<Bytes>| {

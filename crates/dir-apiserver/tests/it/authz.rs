@@ -252,3 +252,30 @@ async fn a_partner_may_what_the_policy_gives_it() {
     let line = node.wait_line("not allowed by the policy");
     assert_eq!((&line["spiffe_id"], &line["decision"]), (&"spiffe://b.internal/node".into(), &"deny".into()));
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn n1_what_is_no_grpc_call_is_answered_in_http_with_tls_as_without() {
+    use tonic::codegen::http::{Method, Request};
+    use tower::{Service, ServiceExt};
+    let home = Home::new("policy.csv");
+    std::fs::write(&home.policy, OWN).unwrap();
+    let mut node = home.start();
+    let tls = home.channel(&mut node).await;
+    let bare = tempdir().unwrap();
+    let mut open = Node::start(bare.path(), &["--dev"]);
+    for mut channel in [tls, plain(open.grpc()).await] {
+        for (content_type, quoted) in [(None, ""), (Some("text/html"), "text/html")] {
+            let mut request = Request::builder().method(Method::GET).uri("/");
+            if let Some(content_type) = content_type {
+                request = request.header("content-type", content_type);
+            }
+            let request = request.body(tonic::body::Body::empty()).unwrap();
+            let answer = channel.ready().await.unwrap().call(request).await.unwrap();
+            assert_eq!(answer.status(), 415);
+            let header = |name: &str| answer.headers()[name].to_str().unwrap().to_owned();
+            assert_eq!(header("content-type"), "application/grpc");
+            assert_eq!(header("grpc-status"), "3");
+            assert_eq!(header("grpc-message"), format!("invalid gRPC request content-type \"{quoted}\""));
+        }
+    }
+}

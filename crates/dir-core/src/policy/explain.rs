@@ -2,7 +2,7 @@
 
 use super::methods::distance;
 use super::{Cause, Decision, Effect, Policy, Rule, RuleEffect, Subject};
-use crate::identity::Principal;
+use crate::identity::{Principal, RoleClaims};
 use crate::time::Timestamp;
 
 /// In what a rule differs from a call.
@@ -54,46 +54,59 @@ pub struct Explanation<'p> {
     pub misses: Vec<Miss<'p>>,
 }
 
+/// Who makes a call that is explained.
+#[derive(Debug, Clone, Copy)]
+pub struct Asked<'a> {
+    /// Whose certificate or token it is.
+    pub own: &'a Principal,
+    /// What the token claims.
+    pub claims: Option<&'a RoleClaims>,
+    /// For whom a gateway makes it.
+    pub delegated: Option<&'a Principal>,
+}
+
 /// Misses that are told.
 const MISSES_MAX: usize = 3;
 
 impl Policy {
     /// Decides as [`Policy::decide`] does, and tells which rules nearly allowed a call that is denied.
     pub fn explain(&self, principal: &Principal, method: &str, now: Timestamp) -> Explanation<'_> {
-        let decision = self.decide(principal, method, now);
-        let wanted = matches!(decision.effect, Effect::Deny | Effect::WouldDeny)
-            && decision.cause != Cause::UnknownMethod;
-        let misses = if wanted { self.misses(principal, method, now) } else { Vec::new() };
-        Explanation { decision, misses }
+        self.explain_call(Asked { own: principal, claims: None, delegated: None }, method, now)
     }
 
-    /// As [`Policy::explain`], of a call that a gateway makes for somebody. Of whoever lacks the grant the nearest rules
-    /// are told.
-    pub fn explain_delegated(
-        &self,
-        principal: &Principal,
-        gateway: &Principal,
-        method: &str,
-        now: Timestamp,
-    ) -> Explanation<'_> {
-        let alone = self.explain(principal, method, now);
-        let grants = |who: &Principal| self.grants(who, None);
-        let (theirs, own) = (grants(principal), grants(gateway));
+    /// The same of a call as it is judged. Of whoever lacks the grant the nearest rules are told.
+    pub fn explain_call(&self, asked: Asked<'_>, method: &str, now: Timestamp) -> Explanation<'_> {
         let number = self.catalogue().find(method);
-        let decision = self.judge_delegated(theirs.as_deref(), own.as_deref(), number, now);
-        let misses = match decision.cause {
-            Cause::Gateway => self.misses(gateway, method, now),
-            _ => alone.misses,
+        let own = self.grants(asked.own, asked.claims);
+        let decision = match asked.delegated {
+            None => self.judge(own.as_deref(), number, now),
+            Some(who) => {
+                let theirs = self.grants(who, None);
+                self.judge_delegated(theirs.as_deref(), own.as_deref(), number, now)
+            }
+        };
+        let wanted = matches!(decision.effect, Effect::Deny | Effect::WouldDeny)
+            && decision.cause != Cause::UnknownMethod;
+        let misses = match asked.delegated {
+            _ if !wanted => Vec::new(),
+            Some(who) if decision.cause != Cause::Gateway => self.misses(who, None, method, now),
+            _ => self.misses(asked.own, asked.claims, method, now),
         };
         Explanation { decision, misses }
     }
 
-    fn misses(&self, principal: &Principal, method: &str, now: Timestamp) -> Vec<Miss<'_>> {
+    fn misses(
+        &self,
+        principal: &Principal,
+        claims: Option<&RoleClaims>,
+        method: &str,
+        now: Timestamp,
+    ) -> Vec<Miss<'_>> {
         let Some(number) = self.catalogue().find(method) else { return Vec::new() };
         let id = principal.spiffe_id();
         let mut found: Vec<(Difference, usize, &Rule)> = Vec::new();
         for rule in self.rules().iter().filter(|r| r.effect == RuleEffect::Allow) {
-            let who = rule.concerns(principal, None);
+            let who = rule.concerns(principal, claims);
             let what = rule.methods.contains(number);
             let domain =
                 id.is_some_and(|id| rule.subjects.iter().any(|s| s.matches_domain(id.trust_domain())));

@@ -20,7 +20,7 @@ mod subject;
 mod tests;
 
 pub use csv::{POLICY_MAX_BYTES, POLICY_MAX_RULES};
-pub use explain::{Difference, Explanation, Miss};
+pub use explain::{Asked, Difference, Explanation, Miss};
 pub use methods::{MethodCatalogue, MethodId, MethodSet, PERMISSIONS, Permission};
 pub use native::{NativeRule, RuleLimits};
 pub use problem::{Fault, PolicyError, Warning, WarningKind};

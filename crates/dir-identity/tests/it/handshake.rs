@@ -19,7 +19,7 @@ async fn a_peer_is_what_its_certificate_says() {
 }
 
 #[tokio::test]
-async fn caps_hold_at_their_edge_and_places_come_back() {
+async fn g_caps_hold_at_their_edge_and_places_come_back() {
     let world = World::start().await;
     let one = mint(&world, OWN, CLIENT_ID, |_| {});
     let other = mint(&world, OWN, "spiffe://example.org/other", |_| {});

@@ -222,3 +222,17 @@ fn f5_rules_about_somebody_else_are_told_apart() {
         [("ours".to_owned(), Difference::TrustDomain), ("alice".to_owned(), Difference::Principal)]
     );
 }
+
+#[test]
+fn f5_what_a_token_claims_is_part_of_the_explanation() {
+    let policy = bound(&[binding(Role::Editor, &[], &["acme/agents/editor"])]).unwrap().policy;
+    let who = caller("acme.example");
+    let push = format!("{STORE}Push");
+    let told = |claims: Option<&RoleClaims>| {
+        let found = policy.explain_call(Asked { own: &who, claims, delegated: None }, &push, NOW);
+        (found.decision.effect, found.misses.first().map(|m| m.difference))
+    };
+    let editor = RoleClaims::new("acme", "agents", "editor");
+    assert_eq!(told(editor.as_ref()), (Effect::Allow, None));
+    assert_eq!(told(None), (Effect::Deny, Some(Difference::Principal)));
+}
