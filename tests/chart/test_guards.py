@@ -27,6 +27,8 @@ GUARDS = [
     ((), {"config.authn.enabled": False}, "spire.enabled is on and config.authn.enabled is off"),
     ((), {"spire.enabled": False}, "needs a Workload API"),
     ((), {"spire.enabled": False, "config.authn.enabled": False}, "config.authz.enabled needs config.authn.enabled"),
+    ((), {"config.authn.mode": "jwt"}, "config.authn.mode jwt needs config.authn.audiences"),
+    ((), {"config.authn.mode": "jwt-tls"}, "mode"),
     ((), {"config.authn.startup_wait.total": "90s"}, "must stay below the startup probe's budget (90s)"),
     ((), {"config.authn.startup_wait.total": "1m31s"}, "(91s) must stay below"),
     ((), {"config.authn.startup_wait.total": "0"}, "waits for ever"),

@@ -264,6 +264,20 @@ def test_clients_behind_one_address_are_not_capped_as_one():
     assert "limits" not in config_of(render((), {"ingress.enabled": False, "service.type": "ClusterIP"}))
 
 
+def test_jobs_authenticate_as_the_server_wants_it():
+    def env(values):
+        rendered = pod_templates(render(("production",), values))
+        [pod] = [pod for name, pod in rendered.items() if name.startswith("CronJob/")][:1]
+        return {e["name"]: e.get("value") for e in pod["spec"]["containers"][0]["env"]}
+
+    assert env({})["DIRECTORY_CLIENT_AUTH_MODE"] == "x509"
+    assert "DIRECTORY_CLIENT_JWT_AUDIENCE" not in env({})
+    jwt = {"config.authn.mode": "jwt", "config.authn.audiences": ["https://dir.example", "second"]}
+    assert env(jwt)["DIRECTORY_CLIENT_AUTH_MODE"] == "jwt"
+    assert env(jwt)["DIRECTORY_CLIENT_JWT_AUDIENCE"] == "https://dir.example"
+    assert config_of(render((), jwt))["authn"]["audiences"] == ["https://dir.example", "second"]
+
+
 def test_what_is_given_wins():
     config = config_of(render((), {"config.store.oci.registry_address": "registry.example.net", "config.authn.socket_path": "unix:///x",
                                    "zot.enabled": False, "config.connection.max_recv_msg_size": 4194304}))

@@ -73,6 +73,9 @@
 {{- if and (dig "authz" "enabled" false .Values.config) (not $authn) -}}
 {{- fail "config.authz.enabled needs config.authn.enabled: without identities there is nobody to authorize" -}}
 {{- end -}}
+{{- if and $authn (eq (dig "authn" "mode" "x509" .Values.config) "jwt") (not (dig "authn" "audiences" list .Values.config)) -}}
+{{- fail "config.authn.mode jwt needs config.authn.audiences: tokens are meant for somebody, and clients ask for them by that name" -}}
+{{- end -}}
 {{- $wait := include "directory.seconds" (dig "authn" "startup_wait" "total" "60s" .Values.config) | int -}}
 {{- $budget := mul .Values.probes.startup.periodSeconds .Values.probes.startup.failureThreshold | int -}}
 {{- if ge $wait $budget -}}

@@ -8,6 +8,9 @@ use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
+/// Whom the tokens of callers are meant for.
+pub const AUDIENCE: &str = "https://dir.example";
+
 /// How the server gets its identity.
 #[derive(Debug, Clone)]
 pub enum Auth {
@@ -15,6 +18,8 @@ pub enum Auth {
     Insecure,
     /// mTLS with the SVID of this Workload API (`unix:///…`).
     X509(String),
+    /// TLS with that SVID; callers show JWT-SVIDs for [`AUDIENCE`].
+    Jwt(String),
 }
 
 /// Where the server keeps records.
@@ -107,6 +112,9 @@ fn config_file(dir: &Path, port: u16, ops_port: u16, auth: &Auth, records: &Reco
     let auth = match auth {
         Auth::Insecure => "authn: { enabled: false }".to_owned(),
         Auth::X509(socket) => format!("authn: {{ enabled: true, mode: x509, socket_path: \"{socket}\" }}"),
+        Auth::Jwt(socket) => format!(
+            "authn: {{ enabled: true, mode: jwt, socket_path: \"{socket}\", audiences: [\"{AUDIENCE}\"] }}"
+        ),
     };
     let store = match records {
         Records::Layout => format!("local_dir: {dir}/store"),

@@ -1,7 +1,7 @@
 //! The public SDKs, unmodified, against our server.
 
 use product_tests::proc::run;
-use product_tests::server::{Auth, Records, Server};
+use product_tests::server::{AUDIENCE, Auth, Records, Server};
 use product_tests::{init, root, workload};
 use std::path::Path;
 use std::process::Command;
@@ -15,10 +15,11 @@ fn sdk_env(command: &mut Command, server: &Server, auth: &Auth) {
         Auth::Insecure => {
             command.env("DIRECTORY_CLIENT_SERVER_ADDRESS", format!("127.0.0.1:{}", server.port));
         }
-        Auth::X509(socket) => {
+        Auth::X509(socket) | Auth::Jwt(socket) => {
             // The SDKs verify host names: the server's SVID has `localhost`, not an IP address.
             command.env("DIRECTORY_CLIENT_SERVER_ADDRESS", format!("localhost:{}", server.port));
-            command.env("DIRECTORY_CLIENT_AUTH_MODE", "x509");
+            let mode = if matches!(auth, Auth::Jwt(_)) { "jwt" } else { "x509" };
+            command.env("DIRECTORY_CLIENT_AUTH_MODE", mode).env("DIRECTORY_CLIENT_JWT_AUDIENCE", AUDIENCE);
             command.env("DIRECTORY_CLIENT_SPIFFE_SOCKET_PATH", socket);
         }
     }
@@ -82,6 +83,26 @@ fn m_python_sdk_works_with_spiffe_identity() {
     let dir = tempfile::tempdir().unwrap();
     let workload = workload::start(dir.path()).unwrap();
     let auth = Auth::X509(workload.socket());
+    let server = Server::start(dir.path(), &auth, &Records::Layout).unwrap();
+    assert!(python_sdk(&server, &auth).contains("3 passed"));
+}
+
+#[test]
+fn j_rust_sdk_works_with_tokens() {
+    init();
+    let dir = tempfile::tempdir().unwrap();
+    let workload = workload::start(dir.path()).unwrap();
+    let auth = Auth::Jwt(workload.socket());
+    let server = Server::start(dir.path(), &auth, &Records::Layout).unwrap();
+    assert!(rust_sdk(&server, &auth).contains("6 passed"));
+}
+
+#[test]
+fn j_python_sdk_works_with_tokens() {
+    init();
+    let dir = tempfile::tempdir().unwrap();
+    let workload = workload::start(dir.path()).unwrap();
+    let auth = Auth::Jwt(workload.socket());
     let server = Server::start(dir.path(), &auth, &Records::Layout).unwrap();
     assert!(python_sdk(&server, &auth).contains("3 passed"));
 }

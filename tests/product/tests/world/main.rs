@@ -3,4 +3,5 @@
 #![allow(clippy::expect_used, clippy::unwrap_used, clippy::panic)] // a test may fail loudly
 
 mod federation;
+mod jwt;
 mod story;
