@@ -1,5 +1,6 @@
 //! What is measured, in which order.
 
+use crate::doors::{handshakes, siege};
 use crate::load::{Call, Outcome};
 use crate::process::Running;
 use crate::registry;
@@ -23,13 +24,22 @@ pub(crate) struct ReportArgs {
     pub(crate) rounds: u32,
     /// Length of one measurement in milliseconds.
     #[arg(long, default_value_t = 2000)]
-    millis: u64,
+    pub(crate) millis: u64,
     /// Idle connections for the memory figure.
     #[arg(long, default_value_t = 1000)]
     idle: u64,
     /// Listeners for the figure of pushes beside them.
     #[arg(long, default_value_t = 1000)]
     listeners: u64,
+    /// Idle connections while the server is attacked.
+    #[arg(long, default_value_t = 2000)]
+    pub(crate) besiegers_idle: u64,
+    /// Attackers.
+    #[arg(long, default_value_t = 200)]
+    pub(crate) besiegers: u64,
+    /// Only handshakes, and honest callers beside attackers.
+    #[arg(long)]
+    doors_only: bool,
     /// Only the calls beside the echo: no pushes, no restarts, no registry.
     #[arg(long)]
     calls_only: bool,
@@ -71,14 +81,16 @@ pub(crate) fn run(args: &ReportArgs, runtime: &tokio::runtime::Runtime) -> anyho
     let world = World::start(server, runtime)?;
     let report = Report { machine: machine(), records: args.records, ..Report::default() };
     let mut bench = Bench { args, world, report, run: 0 };
-    if args.guards_only {
+    match (args.guards_only, args.doors_only) {
+        (true, _) => bench.guards()?,
+        (_, true) => bench.doors()?,
+        _ => bench.embedded()?,
+    }
+    if !(args.calls_only || args.doors_only || args.guards_only) {
         bench.guards()?;
-    } else {
-        bench.embedded()?;
-        if !args.calls_only {
-            bench.guards()?;
-            bench.registry(runtime)?;
-        }
+        handshakes(&bench.world, args, &mut bench.report)?;
+        siege(&bench.world, args, &mut bench.report)?;
+        bench.registry(runtime)?;
     }
     print(&bench.report);
     if let Some(dir) = args.json.parent() {
@@ -90,6 +102,15 @@ pub(crate) fn run(args: &ReportArgs, runtime: &tokio::runtime::Runtime) -> anyho
 }
 
 impl Bench<'_> {
+    /// Handshakes and attackers, with a store of their own.
+    fn doors(&mut self) -> anyhow::Result<()> {
+        handshakes(&self.world, self.args, &mut self.report)?;
+        let (server, port) = self.world.directory("embedded", &Store::Layout)?;
+        self.fill(port, self.args.records, true)?;
+        server.terminate()?;
+        siege(&self.world, self.args, &mut self.report)
+    }
+
     /// Everything against the embedded layout store.
     fn embedded(&mut self) -> anyhow::Result<()> {
         let (echo, echo_port) = self.world.echo()?;

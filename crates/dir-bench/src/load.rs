@@ -133,6 +133,24 @@ pub(crate) struct Outcome {
 }
 
 impl Outcome {
+    /// From the latencies in microseconds.
+    pub(crate) fn of(mut latencies: Vec<u32>, begun: u64, errors: u64, seconds: f64) -> Self {
+        latencies.sort_unstable();
+        let last = latencies.len().saturating_sub(1);
+        let at = |per_mille: usize| {
+            latencies.get((latencies.len() * per_mille / 1000).min(last)).copied().unwrap_or(0)
+        };
+        Self {
+            calls: latencies.len() as u64,
+            begun,
+            errors,
+            seconds,
+            p50_us: at(500),
+            p99_us: at(990),
+            p999_us: at(999),
+        }
+    }
+
     /// Calls per second.
     #[allow(clippy::cast_precision_loss)] // far below 2^52 calls
     pub(crate) fn rate(&self) -> f64 {
@@ -255,24 +273,10 @@ async fn listen(args: &LoadArgs, channels: &[Channel], requests: &[Bytes]) -> an
     Ok(())
 }
 
-fn outcome(work: &Work, mut latencies: Vec<u32>) -> Outcome {
-    latencies.sort_unstable();
-    let at = |per_mille: usize| {
-        latencies
-            .get((latencies.len() * per_mille / 1000).min(latencies.len().saturating_sub(1)))
-            .copied()
-            .unwrap_or(0)
-    };
+fn outcome(work: &Work, latencies: Vec<u32>) -> Outcome {
     let seconds = Instant::now().min(work.end).duration_since(work.start).as_secs_f64();
-    Outcome {
-        calls: latencies.len() as u64,
-        begun: work.next.load(Ordering::Relaxed),
-        errors: work.errors.load(Ordering::Relaxed),
-        seconds,
-        p50_us: at(500),
-        p99_us: at(990),
-        p999_us: at(999),
-    }
+    let (begun, errors) = (work.next.load(Ordering::Relaxed), work.errors.load(Ordering::Relaxed));
+    Outcome::of(latencies, begun, errors, seconds)
 }
 
 /// The encoded requests that calls take in turn.

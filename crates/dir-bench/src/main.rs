@@ -4,6 +4,8 @@
 mod ask;
 mod bench;
 mod codec;
+mod doors;
+mod doorstep;
 mod echo;
 mod fill;
 mod guard;
@@ -13,6 +15,7 @@ mod process;
 mod records;
 mod registry;
 mod report;
+mod siege;
 mod world;
 
 use clap::{Parser, Subcommand};
@@ -39,6 +42,12 @@ enum Command {
     },
     /// Load a server (started by `report`).
     Load(load::LoadArgs),
+    /// Serve handshakes and nothing else (started by `report`).
+    Door(doorstep::DoorArgs),
+    /// Shake hands (started by `report`).
+    Knock(doorstep::KnockArgs),
+    /// Attack a server (started by `report`).
+    Siege(siege::SiegeArgs),
     /// Fill a store directory, or a Zot data directory, with generated records.
     Fill(fill::FillArgs),
 }
@@ -50,6 +59,9 @@ fn main() -> anyhow::Result<()> {
         Command::Report(args) => bench::run(&args, &runtime),
         Command::Echo { listen, socket } => runtime.block_on(echo::serve(listen, socket)),
         Command::Load(args) => runtime.block_on(load::run(args)),
+        Command::Door(args) => runtime.block_on(doorstep::serve(args)),
+        Command::Knock(args) => runtime.block_on(doorstep::knock(args)),
+        Command::Siege(args) => runtime.block_on(siege::run(args)),
         Command::Fill(args) => fill::run(&args),
     }
 }

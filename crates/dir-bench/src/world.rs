@@ -97,6 +97,43 @@ impl World {
         Ok((Running::server(&mut command, port)?, port))
     }
 
+    /// Starts a server of handshakes: the product's acceptor, or a bare one; its port.
+    pub(crate) fn door(&self, bare: bool) -> anyhow::Result<(Running, u16)> {
+        let port = free_port()?;
+        let mut command = Self::own()?;
+        command.args(["door", "--listen", &format!("127.0.0.1:{port}"), "--socket", &self.api.socket_uri()]);
+        if bare {
+            let dir = self.dir.path().join("bare");
+            std::fs::create_dir_all(&dir)?;
+            let material = self.api.material();
+            let svid = material.svids.first().context("no SVID")?;
+            let leaf = svid.chain.first().context("no leaf")?;
+            for (name, der) in [("leaf", leaf), ("key", &svid.key), ("roots", &svid.bundle)] {
+                std::fs::write(dir.join(name), der)?;
+            }
+            command.arg("--bare").arg(dir);
+        }
+        Ok((Running::server(&mut command, port)?, port))
+    }
+
+    /// Shakes hands with a port for a while.
+    pub(crate) fn knock(&self, port: u16, millis: u64) -> anyhow::Result<Outcome> {
+        let mut command = Self::own()?;
+        command.args(["knock", "--port", &port.to_string(), "--socket", &self.api.socket_uri()]);
+        let output = command.args(["--millis", &millis.to_string()]).output()?;
+        let said = String::from_utf8_lossy(&output.stderr);
+        anyhow::ensure!(output.status.success(), "knock ended with {}: {said}", output.status);
+        Ok(serde_json::from_slice(&output.stdout)?)
+    }
+
+    /// The command of attackers.
+    pub(crate) fn siege(&self, port: u16, attackers: u64) -> anyhow::Result<Command> {
+        let mut command = Self::own()?;
+        command.args(["siege", "--port", &port.to_string(), "--socket", &self.api.socket_uri()]);
+        command.args(["--attackers", &attackers.to_string()]);
+        Ok(command)
+    }
+
     /// Starts a directory server that keeps everything in the folder `name`; it is ready when this returns.
     pub(crate) fn directory(&self, name: &str, store: &Store) -> anyhow::Result<(Running, u16)> {
         self.guarded(name, store, Guard::Default)
