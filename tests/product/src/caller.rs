@@ -36,6 +36,9 @@ pub struct CallerArgs {
     /// The Workload API.
     #[arg(long)]
     pub socket: String,
+    /// Trust domain of the server, where it is not the caller's own.
+    #[arg(long)]
+    pub expect: Option<String>,
     /// Pull streams that stay open.
     #[arg(long, default_value_t = 4)]
     pub streams: usize,
@@ -127,11 +130,22 @@ pub fn document() -> anyhow::Result<Document> {
 
 /// A client of `address` with the first SVID of `socket`.
 pub async fn client(address: &str, server_name: &str, socket: &str) -> anyhow::Result<Client> {
+    client_of(address, server_name, socket, None).await
+}
+
+/// The same for a server of another trust domain.
+async fn client_of(
+    address: &str,
+    server_name: &str,
+    socket: &str,
+    expect: Option<&str>,
+) -> anyhow::Result<Client> {
     let config = ClientConfig {
         server_addr: address.to_owned(),
         auth_mode: AuthMode::X509,
         spiffe_socket: Some(socket.to_owned()),
         server_name: Some(server_name.to_owned()),
+        expected_server: expect.unwrap_or_default().parse()?,
         ..ClientConfig::default()
     };
     Ok(Client::new(config, Arc::new(SystemClock)).await?)
@@ -141,8 +155,10 @@ pub async fn client(address: &str, server_name: &str, socket: &str) -> anyhow::R
 pub async fn run(args: CallerArgs) -> anyhow::Result<()> {
     let counter = Counter::default();
     let stop = CancellationToken::new();
-    let client = client(&args.address, &args.server_name, &args.socket).await?;
-    let cid = client.push_one(document()?).await?;
+    let client = client_of(&args.address, &args.server_name, &args.socket, args.expect.as_deref()).await?;
+    let document = document()?;
+    // A caller from elsewhere may read and not write: then somebody else has pushed it.
+    let cid = if args.expect.is_none() { client.push_one(document).await? } else { document.cid() };
     let mut tasks = tokio::task::JoinSet::new();
     for _ in 0..args.streams {
         tasks.spawn(stream(client.clone(), cid, counter.clone(), stop.clone()));

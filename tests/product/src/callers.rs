@@ -34,6 +34,9 @@ impl Caller {
         command.args(["--address", &args.address, "--server-name", &args.server_name]);
         command.args(["--socket", &args.socket]);
         command.args(["--streams", &args.streams.to_string(), "--unary", &args.unary.to_string()]);
+        if let Some(domain) = &args.expect {
+            command.args(["--expect", domain]);
+        }
         if args.fresh {
             command.arg("--fresh");
         }

@@ -135,6 +135,7 @@ impl World {
             address,
             server_name: "localhost".to_owned(),
             socket,
+            expect: None,
             streams: plan.streams,
             unary: 2,
             fresh: true,

@@ -21,19 +21,36 @@ pub struct Spire {
     pub bundle_port: u16,
 }
 
+/// What is not as it always is.
+#[derive(Debug, Clone, Default)]
+pub struct Options {
+    /// The bundle is published with this certificate of the public kind (`https_web`): chain and key, PEM files.
+    pub web: Option<(PathBuf, PathBuf)>,
+    /// The roots by which the server judges such certificates of others, instead of the machine's.
+    pub web_roots: Option<PathBuf>,
+}
+
 impl Spire {
     /// Starts a server and an agent for `domain`; everything is kept in `dir` (keep its path short).
     pub fn start(dir: &Path, domain: &str) -> anyhow::Result<Self> {
+        Self::start_with(dir, domain, &Options::default())
+    }
+
+    /// The same with options.
+    pub fn start_with(dir: &Path, domain: &str, options: &Options) -> anyhow::Result<Self> {
         let (spire_server, spire_agent) = (tool("spire-server", HINT)?, tool("spire-agent", HINT)?);
         let (port, bundle_port) = (free_port()?, free_port()?);
         for sub in ["server", "agent"] {
             std::fs::create_dir_all(dir.join(sub))?;
         }
-        std::fs::write(dir.join("server.hcl"), server_hcl(dir, domain, port, bundle_port))?;
+        std::fs::write(dir.join("server.hcl"), server_hcl(dir, domain, port, bundle_port, options))?;
         std::fs::write(dir.join("agent.hcl"), agent_hcl(dir, domain, port))?;
 
         let mut command = Command::new(&spire_server);
         command.args(["run", "-config"]).arg(dir.join("server.hcl"));
+        if let Some(roots) = &options.web_roots {
+            command.env("SSL_CERT_FILE", roots);
+        }
         let mut server = Proc::start("spire-server", dir, &mut command)?;
         let socket = dir.join("server.sock");
         server.wait_for("healthy", |_| healthy(&spire_server, &socket))?;
@@ -57,6 +74,22 @@ impl Spire {
         Ok(Self { server, agent, dir: dir.to_owned(), domain: domain.to_owned(), bundle_port })
     }
 
+    /// Kills the agent. Its data stay.
+    pub fn kill_agent(&mut self) -> anyhow::Result<()> {
+        self.agent.signal("KILL")?;
+        self.agent.wait_end().map(drop)
+    }
+
+    /// Starts the agent again after [`Spire::kill_agent`].
+    pub fn restart_agent(&mut self) -> anyhow::Result<()> {
+        let program = tool("spire-agent", HINT)?;
+        let mut command = Command::new(&program);
+        command.args(["run", "-config"]).arg(self.dir.join("agent.hcl"));
+        self.agent = Proc::start("spire-agent", &self.dir, &mut command)?;
+        let socket = self.dir.join("agent.sock");
+        self.agent.wait_for("healthy", |_| healthy(&program, &socket))
+    }
+
     /// The Workload API as clients write it.
     pub fn socket(&self) -> String {
         format!("unix://{}/agent.sock", self.dir.display())
@@ -71,6 +104,11 @@ impl Spire {
 
     /// Registers `path` of this trust domain for every workload of our uid.
     pub fn register(&self, path: &str, dns_names: &[&str]) -> anyhow::Result<()> {
+        self.register_with(path, dns_names, &[]).map(drop)
+    }
+
+    /// The same with more arguments of `entry create`; answers the id of the entry.
+    pub fn register_with(&self, path: &str, dns_names: &[&str], more: &[&str]) -> anyhow::Result<String> {
         let mut command = Command::new(tool("spire-server", HINT)?);
         command.args(["entry", "create", "-socketPath"]).arg(self.dir.join("server.sock"));
         command.args(["-parentID", &format!("spiffe://{}/node", self.domain)]);
@@ -79,7 +117,9 @@ impl Spire {
         for name in dns_names {
             command.args(["-dns", name]);
         }
-        run(&mut command)?.good().map(drop)
+        let said = run(command.args(more))?.good()?;
+        let id = said.lines().find_map(|line| line.strip_prefix("Entry ID")?.split(':').nth(1));
+        Ok(id.ok_or_else(|| anyhow::anyhow!("no entry id: {said}"))?.trim().to_owned())
     }
 }
 
@@ -92,7 +132,16 @@ fn uid() -> anyhow::Result<String> {
     Ok(run(Command::new("id").arg("-u"))?.good()?.trim().to_owned())
 }
 
-fn server_hcl(dir: &Path, domain: &str, port: u16, bundle_port: u16) -> String {
+fn server_hcl(dir: &Path, domain: &str, port: u16, bundle_port: u16, options: &Options) -> String {
+    let profile = match &options.web {
+        None => "profile \"https_spiffe\" {}".to_owned(),
+        Some((chain, key)) => format!(
+            "profile \"https_web\" {{\n serving_cert_file {{\n cert_file_path = \"{}\"\n key_file_path = \"{}\"\n \
+             file_sync_interval = \"1m\"\n }}\n }}",
+            chain.display(),
+            key.display()
+        ),
+    };
     let dir = dir.display();
     format!(
         r#"server {{
@@ -109,7 +158,7 @@ fn server_hcl(dir: &Path, domain: &str, port: u16, bundle_port: u16) -> String {
       address = "127.0.0.1"
       port = {bundle_port}
       refresh_hint = "1m"
-      profile "https_spiffe" {{}}
+      {profile}
     }}
   }}
   experimental {{ cache_reload_interval = "1s" }}

@@ -37,6 +37,7 @@ fn p_a_rolling_restart_behind_nginx_fails_no_call() {
         address: format!("127.0.0.1:{}", nginx.port),
         server_name: NAME.to_owned(),
         socket,
+        expect: None,
         streams: 10,
         unary: 4,
         fresh: false,

@@ -4,4 +4,7 @@
 
 mod federation;
 mod jwt;
+mod life;
+mod partners;
 mod story;
+mod support;

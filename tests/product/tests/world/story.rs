@@ -1,5 +1,6 @@
 //! The whole way: SVIDs from SPIRE, records in Zot, nginx in front.
 
+use crate::support::short_dir;
 use product_tests::nginx::Nginx;
 use product_tests::proc::{Ran, run};
 use product_tests::server::{Auth, Records, Server, get};
@@ -8,11 +9,6 @@ use product_tests::zot::Zot;
 use product_tests::{init, our, root};
 use std::path::Path;
 use std::process::Command;
-
-/// Short paths: a unix socket's path has at most about 100 bytes.
-fn short_dir() -> tempfile::TempDir {
-    tempfile::Builder::new().prefix("dw").tempdir_in("/tmp").unwrap()
-}
 
 struct Client<'a> {
     socket: &'a str,
