@@ -16,6 +16,7 @@ mod frames;
 mod grant_limits;
 mod guard;
 mod guarded;
+mod job_metrics;
 mod layers;
 mod life;
 mod methods;

@@ -1,5 +1,6 @@
 //! Counters per method, resolved once: a call touches atomics and no label map.
 
+use crate::job_metrics::JobCollector;
 use crate::status::CODES;
 use dir_engine::{Counter, Engine};
 use prometheus::core::{Collector, Desc};
@@ -83,6 +84,7 @@ impl Metrics {
             &["component"],
         )?;
         registry.register(Box::new(EngineCollector::new(engine.clone())?))?;
+        registry.register(Box::new(JobCollector::new(engine.clone())?))?;
         Ok(Self {
             started,
             handled,
@@ -154,6 +156,10 @@ impl Collector for EngineCollector {
         set("search_result_skipped", &stats.search_skipped);
         set("index_repair_queued", &stats.repairs);
         set("rebuild_record_skipped", &stats.rebuild_skipped);
+        set("reconcile_run", &stats.reconcile_runs);
+        set("reconcile_failed", &stats.reconcile_failed);
+        set("reconcile_record_added", &stats.reconcile_added);
+        set("reconcile_record_removed", &stats.reconcile_removed);
         set("event_dropped", &stats.events_dropped);
         let work = self.engine.query_work();
         for (kind, value) in [("values", work.values), ("sketches", work.sketches), ("records", work.records)]

@@ -129,6 +129,11 @@ impl Engine {
         unfinished || !self.0.rebuild.complete()
     }
 
+    /// Whether a record that the index does not know is not there.
+    pub fn is_index_complete(&self) -> bool {
+        self.0.rebuild.complete()
+    }
+
     /// Progress of the last or running rebuild.
     pub fn rebuild_status(&self) -> RebuildStatus {
         let run = self.0.rebuild.run.lock();

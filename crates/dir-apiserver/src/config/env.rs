@@ -8,7 +8,7 @@ use super::{ENV_PREFIX, suggest};
 
 /// Variables of existing charts that nothing ever read.
 const LEGACY: [&str; 2] = ["DIRECTORY_SERVER_AUTHZ_SOCKET_PATH", "DIRECTORY_SERVER_AUTHZ_TRUST_DOMAIN"];
-/// Beginning of the variables of the background tasks, which come with a later build.
+/// Beginning of the variables of the background tasks; most of these come with a later build.
 const RECONCILER_PREFIX: &str = "RECONCILER_";
 /// Suffix of the variable that names a file holding a secret.
 const FILE_SUFFIX: &str = "_FILE";
@@ -42,9 +42,30 @@ pub(super) fn read(vars: &[(String, String)], keys: &[Key], layers: &mut Layers)
             problems.push(unknown(name, keys));
         }
     }
-    if vars.iter().any(|(name, _)| name.starts_with(RECONCILER_PREFIX)) {
+    problems.extend(reconciler(vars, keys, layers));
+    problems
+}
+
+/// `RECONCILER_*` variables of existing deployments stand for the keys of the same names below `reconciler`.
+fn reconciler(vars: &[(String, String)], keys: &[Key], layers: &mut Layers) -> Vec<Problem> {
+    let mut problems = Vec::new();
+    let mut others = false;
+    for (name, value) in vars.iter().filter(|(name, _)| name.starts_with(RECONCILER_PREFIX)) {
+        let ours = format!("{ENV_PREFIX}{name}");
+        let Some(key) = keys.iter().find(|k| k.env() == ours) else {
+            others = true;
+            continue;
+        };
+        if vars.iter().any(|(other, _)| *other == ours) {
+            problems.push(Problem::error(&key.path, format!("{ours} and {name} are both set; keep one")));
+        } else {
+            layers.set(&key.path, Raw::Text(value.clone()), Source::Env(name.clone()));
+        }
+    }
+    if others {
         let name = format!("{RECONCILER_PREFIX}*");
-        problems.push(Problem::warning(&name, format!("not available in this build: {name}")));
+        let text = format!("not available in this build: {name}, but for {RECONCILER_PREFIX}INDEXER_*");
+        problems.push(Problem::warning(&name, text));
     }
     problems
 }

@@ -10,6 +10,9 @@ use std::time::Duration;
 /// Smallest message limit that lets any record through.
 const MIN_MESSAGE: usize = 1024;
 
+/// Shortest pause of a background task.
+const MIN_INTERVAL: Duration = Duration::from_secs(1);
+
 /// Every finding that does not depend on the profile.
 pub(super) fn check(loaded: &Loaded) -> Vec<Problem> {
     let mut found = Vec::new();
@@ -52,6 +55,13 @@ fn listening(config: &Config, found: &mut Vec<Problem>) {
     }
     if config.audit.output == AuditOutput::File && !given(&config.audit.path) {
         found.push(Problem::error("audit.path", "a path is needed with audit.output: file"));
+    }
+    let indexer = &config.reconciler.indexer;
+    if indexer.enabled && indexer.interval < MIN_INTERVAL {
+        found.push(Problem::error("reconciler.indexer.interval", "must be at least 1s"));
+    }
+    if indexer.max_removal_percent > 100 {
+        found.push(Problem::error("reconciler.indexer.max_removal_percent", "must be at most 100"));
     }
     if config.audit.queue == 0 {
         found.push(Problem::error("audit.queue", "must be at least 1"));

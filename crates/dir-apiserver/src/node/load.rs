@@ -65,6 +65,7 @@ pub(super) struct Ops {
 pub(super) struct Latches {
     pub(super) svid: Latch,
     pub(super) index: Latch,
+    pub(super) reconciler: Latch,
     pub(super) registry: Latch,
     pub(super) policy: Latch,
     pub(super) grpc: Latch,
@@ -115,6 +116,7 @@ fn latches(health: &Health, config: &Config) -> Latches {
     let latches = Latches {
         svid: health.vital("svid"),
         index: health.gate("index"),
+        reconciler: health.inform("reconciler"),
         registry,
         policy: health.gate("policy"),
         grpc: health.gate("grpc"),

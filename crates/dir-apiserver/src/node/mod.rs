@@ -18,6 +18,7 @@ mod load;
 mod open;
 mod pin;
 mod policy;
+mod reconcile;
 mod registry;
 mod serve;
 mod tasks;

@@ -9,6 +9,7 @@ use crate::config::keys::{Config, DatabaseType, StoreProvider};
 use crate::exit::{Failure, Status};
 use anyhow::Context;
 use dir_core::index::{IndexError, RecordIndex};
+use dir_core::maintenance::StoreMaintenance;
 use dir_core::store::{RecordStore, StoreError};
 use dir_core::{Class, Classified, Clock};
 use dir_engine::{FileJournal, MemoryJournal, RebuildJournal};
@@ -25,6 +26,8 @@ pub(super) struct Opened {
     /// Ends when dropped.
     pub(super) federation: Option<federation::Running>,
     pub(super) store: Arc<dyn RecordStore>,
+    /// The same store without decorators, for jobs.
+    pub(super) maintenance: Arc<dyn StoreMaintenance>,
     /// Whether other processes may write to the same store.
     pub(super) shared_store: bool,
     pub(super) index: Arc<dyn RecordIndex>,
@@ -38,7 +41,7 @@ pub(super) struct Opened {
 pub(super) async fn open(base: &Base) -> anyhow::Result<Opened> {
     let held = identity::obtain(base).await?;
     let federation = federation::start(base, held.as_ref()).await?;
-    let (store, shared_store) = store(base).await?;
+    let (store, maintenance, shared_store) = store(base).await?;
     base.latches.index.starting("loading");
     let (index, set_aside) = index(base).await?;
     let journal = journal(base)?;
@@ -46,7 +49,7 @@ pub(super) async fn open(base: &Base) -> anyhow::Result<Opened> {
         // A mark of an earlier rebuild counts on rows that are not there any more.
         journal.note(None).with_context(|| format!("state_dir {}", base.state_dir.display()))?;
     }
-    Ok(Opened { held, federation, store, shared_store, index, set_aside, journal })
+    Ok(Opened { held, federation, store, maintenance, shared_store, index, set_aside, journal })
 }
 
 pub(super) fn refusal(error: &StoreError) -> Failure {
@@ -58,31 +61,47 @@ pub(super) fn refusal(error: &StoreError) -> Failure {
     Failure::new(status, format!("cannot open the store: {error}"))
 }
 
-/// The store with timeouts, retries, metrics and, in front of a registry, a cache; and whether others write to it.
-async fn store(base: &Base) -> anyhow::Result<(Arc<dyn RecordStore>, bool)> {
-    let (adapter, shared, cache) = adapter(base).await?;
+/// The store with timeouts, retries, metrics and, in front of a registry, a cache; the same without all that, for
+/// jobs; and whether others write to it.
+async fn store(base: &Base) -> anyhow::Result<(Arc<dyn RecordStore>, Arc<dyn StoreMaintenance>, bool)> {
+    let Adapter { store: adapter, maintenance, shared, cache } = adapter(base).await?;
     let metrics = StoreMetrics::register(&base.metrics)?;
     let stack = StackConfig { cache, ..StackConfig::default() };
     let store = blocking(move || decorate(adapter, &stack, &metrics)).await?;
-    Ok((store.map_err(|e| refusal(&e))?, shared))
+    Ok((store.map_err(|e| refusal(&e))?, maintenance, shared))
 }
 
-async fn adapter(base: &Base) -> anyhow::Result<(Arc<dyn RecordStore>, bool, Option<CacheConfig>)> {
+/// A store as it is.
+struct Adapter {
+    store: Arc<dyn RecordStore>,
+    maintenance: Arc<dyn StoreMaintenance>,
+    shared: bool,
+    cache: Option<CacheConfig>,
+}
+
+impl Adapter {
+    fn new<S: RecordStore + StoreMaintenance + 'static>(store: S, shared: bool) -> Self {
+        let store = Arc::new(store);
+        Self { maintenance: store.clone(), store, shared, cache: None }
+    }
+}
+
+async fn adapter(base: &Base) -> anyhow::Result<Adapter> {
     let config = &base.config;
     let oci = &config.store.oci;
     if config.store.provider == StoreProvider::Memory {
         tracing::warn!("records are kept in memory and are gone with the process");
-        return Ok((Arc::new(MemoryStore::new(Limits::default())), false, None));
+        return Ok(Adapter::new(MemoryStore::new(Limits::default()), false));
     }
     if !given(&oci.local_dir) && !oci.registry_address.is_empty() {
         let (store, shared) = registry::open(oci).await?;
-        return Ok((store, shared, registry::cache(oci)?));
+        return Ok(Adapter { cache: registry::cache(oci)?, ..Adapter::new(store, shared) });
     }
     let path =
         if given(&oci.local_dir) { std::path::absolute(&oci.local_dir)? } else { default_layout(base) };
     tracing::info!(path = %path.display(), "records in an OCI image layout");
     let opened = blocking(move || LayoutStore::open(&LayoutConfig::new(path))).await?;
-    Ok((Arc::new(opened.map_err(|e| refusal(&e))?), false, None))
+    Ok(Adapter::new(opened.map_err(|e| refusal(&e))?, false))
 }
 
 /// Where records live when nothing is configured.

@@ -7,7 +7,6 @@ use crate::config::{Secret, given};
 use dir_core::Classified;
 use dir_core::store::RecordStore;
 use dir_store::{CacheConfig, Credentials, Layout, OciConfig, OciStore};
-use std::sync::Arc;
 use std::time::Duration;
 
 /// The registry gets this long to tell its layout before the node starts without knowing it.
@@ -17,7 +16,7 @@ const FIRST_PING: Duration = Duration::from_secs(5);
 const CACHE_MEMORY: u64 = 32 << 20;
 
 /// Opens the store, and answers whether others may write to the same registry.
-pub(super) async fn open(oci: &Oci) -> anyhow::Result<(Arc<dyn RecordStore>, bool)> {
+pub(super) async fn open(oci: &Oci) -> anyhow::Result<(OciStore, bool)> {
     let store = OciStore::new(&settings(oci)).map_err(|e| refusal(&e))?;
     let (address, repository) = (&oci.registry_address, &oci.repository_name);
     match tokio::time::timeout(FIRST_PING, store.ping()).await {
@@ -36,7 +35,7 @@ pub(super) async fn open(oci: &Oci) -> anyhow::Result<(Arc<dyn RecordStore>, boo
     // Nobody else knows our shards. One repository is what other implementations read and write; and as long as
     // the layout is not known, each write looks first.
     let shared = store.layout() != Some(Layout::Sharded);
-    Ok((Arc::new(store), shared))
+    Ok((store, shared))
 }
 
 /// The content cache in front of the registry, when it has a directory.

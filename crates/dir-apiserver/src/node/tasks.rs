@@ -64,6 +64,7 @@ pub(super) fn start(base: &Base, opened: &Opened, engine: &Engine) {
         every(USAGE_INTERVAL, token.clone(), move || usage(engine.clone()))
     });
     base.latches.index.set(index_state(engine));
+    super::reconcile::start(base, engine);
     if engine.needs_rebuild(opened.journal.as_ref()) {
         let (engine, journal) = (engine.clone(), opened.journal.clone());
         base.tasks.spawn("index-rebuild", OnEnd::RESTART, move || {

@@ -50,7 +50,8 @@ pub(super) fn wire(base: &Base, opened: Opened) -> anyhow::Result<Wired> {
             },
             ..EngineConfig::default()
         },
-    );
+    )
+    .with_maintenance(opened.maintenance.clone());
     let identity = opened.held.as_ref().map(|h| -> Arc<dyn IdentityStatus> { Arc::new(h.identity.clone()) });
     let app = App::new(
         AppDeps {

@@ -17,7 +17,9 @@ pub use identity::{
     Authn, Authz, BundleEndpoint, DevIdentity, FederatedDomain, Federation, MethodMatching, Reaction,
     TlsVersion,
 };
-pub use parts::{Audit, AuditOutput, Catalog, Events, Extractor, Naming, OnFull, Publication, Routing};
+pub use parts::{
+    Audit, AuditOutput, Catalog, Events, Extractor, Naming, OnFull, Publication, Reconciler, Routing,
+};
 pub use transport::{
     Connection, Keepalive, Limits, ListenSection, Logging, MethodLimit, Metrics, Ops, ProxyProtocol,
     RateLimit, Shutdown,
@@ -76,6 +78,8 @@ section! {
         audit: Audit,
         /// Events to listeners.
         events: Events,
+        /// Background tasks over index and store. `RECONCILER_INDEXER_*` variables set them too.
+        reconciler: Reconciler,
         /// Credentials handed to peers.
         sync: Sync,
         /// The peer network.

@@ -62,6 +62,26 @@ section! {
     }
 }
 
+section! {
+    /// Background tasks over index and store.
+    Reconciler {
+        /// The comparison of index and store.
+        indexer: Indexer,
+    }
+}
+
+section! {
+    /// The comparison of index and store: records that others pushed come in, rows of records that others deleted go.
+    Indexer {
+        /// Compare at the start and after each interval.
+        enabled: bool = "true",
+        /// Pause between two comparisons.
+        interval: Duration = "1h",
+        /// Rows that one comparison may take out, in hundredths of all rows (ten rows may always go). More wait for an operator.
+        max_removal_percent: u16 = "10",
+    }
+}
+
 /// A peer of autosync or relay.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]

@@ -62,9 +62,36 @@ fn a8_legacy_variables_and_service_links_pass() {
         [
             "ignored legacy variable DIRECTORY_SERVER_AUTHZ_SOCKET_PATH",
             "ignored legacy variable DIRECTORY_SERVER_AUTHZ_TRUST_DOMAIN",
-            "not available in this build: RECONCILER_*",
+            "not available in this build: RECONCILER_*, but for RECONCILER_INDEXER_*",
         ]
     );
+}
+
+#[test]
+fn variables_of_the_indexer_keep_their_names() {
+    let read =
+        loaded(LOOPBACK, &[("RECONCILER_INDEXER_INTERVAL", "5m"), ("RECONCILER_INDEXER_ENABLED", "false")]);
+    assert_eq!((errors(&read), warnings(&read)), (Vec::new(), Vec::new()));
+    let indexer = &read.config.reconciler.indexer;
+    assert_eq!((indexer.enabled, indexer.interval.as_secs(), indexer.max_removal_percent), (false, 300, 10));
+    let twice =
+        [("RECONCILER_INDEXER_INTERVAL", "5m"), ("DIRECTORY_SERVER_RECONCILER_INDEXER_INTERVAL", "6m")];
+    assert_eq!(errors(&loaded(LOOPBACK, &twice)).len(), 1);
+}
+
+#[test]
+fn the_indexer_refuses_what_cannot_be_meant() {
+    for (wrong, said) in [
+        ("interval: 999ms", "reconciler.indexer.interval: must be at least 1s"),
+        ("max_removal_percent: 101", "reconciler.indexer.max_removal_percent: must be at most 100"),
+    ] {
+        let read = loaded(&format!("{LOOPBACK}reconciler: {{indexer: {{{wrong}}}}}\n"), &[]);
+        assert_eq!(errors(&read), [said]);
+    }
+    for good in ["interval: 1s", "max_removal_percent: 100", "max_removal_percent: 0"] {
+        let read = loaded(&format!("{LOOPBACK}reconciler: {{indexer: {{{good}}}}}\n"), &[]);
+        assert_eq!(errors(&read), Vec::<String>::new());
+    }
 }
 
 #[test]
