@@ -29,6 +29,16 @@ const GRPC_TIMEOUT: HeaderName = HeaderName::from_static("grpc-timeout");
 /// Longest request id that is taken over from a client, in bytes.
 const REQUEST_ID_MAX: usize = 128;
 
+/// Whoever fails to authenticate again and again from one address is told to wait.
+fn slow_down(conn: &Shared, call: &Call, path: &str, admitted: Result<(), Status>) -> Result<(), Status> {
+    match (&admitted, &conn.app().limiter, conn.ending()) {
+        (Err(refused), Some(limiter), None) if refused.code() == Code::Unauthenticated => {
+            limiter.failed(call.address(), path, call.begun).and(admitted)
+        }
+        _ => admitted,
+    }
+}
+
 /// Serves one call.
 pub(crate) async fn serve(
     conn: Arc<Shared>,
@@ -86,13 +96,7 @@ pub(crate) async fn serve(
             call.places = places;
         });
     }
-    // Whoever fails to authenticate again and again from one address is told to wait.
-    if let (Err(refused), Some(limiter), None) = (&admitted, &conn.app().limiter, conn.ending())
-        && refused.code() == Code::Unauthenticated
-    {
-        let limited = limiter.failed(call.address(), parts.uri.path(), call.begun);
-        admitted = limited.and(admitted);
-    }
+    let admitted = slow_down(&conn, &call, parts.uri.path(), admitted);
     // 8. Audit: the first line of a stream. The last one is written where the call ends.
     audit::opened(&call, admitted.as_ref().err().map(Status::code));
     if let Err(refused) = admitted {

@@ -106,7 +106,7 @@ impl Bench<'_> {
     fn doors(&mut self) -> anyhow::Result<()> {
         handshakes(&self.world, self.args, &mut self.report)?;
         let (server, port) = self.world.directory("embedded", &Store::Layout)?;
-        self.fill(port, self.args.records, true)?;
+        self.fill(port, self.args.records, self.args.records, true)?;
         server.terminate()?;
         siege(&self.world, self.args, &mut self.report)
     }
