@@ -28,7 +28,6 @@ fn the_story_of_two_organisations_holds() {
         ("calls", "calls are denied: not allowed to access"),
         ("calls", "calls are no-identity"),
         ("log", "partner untrusted"),
-        ("log", "identity no longer trusted"),
         ("calls", "calls are untrusted"),
         ("ca", "signs from the next rotation on"),
     ] {

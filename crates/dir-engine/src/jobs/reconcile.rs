@@ -159,7 +159,7 @@ impl Engine {
                         rows,
                         store_lacks,
                         "so many records are gone from the store that their rows were left in the index: look at the \
-                         store; `dir-admin store repair --allow-mass-removal` takes them out"
+                         store; if they were meant to go, start once with reconciler.indexer.max_removal_percent: 100"
                     );
                 }
                 tracing::info!(

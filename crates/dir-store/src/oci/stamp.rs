@@ -77,8 +77,7 @@ pub(super) async fn settle(registry: &Registry, stem: &str, asked: Layout) -> Re
             tracing::warn!(
                 registry = %registry.name,
                 repository = stem,
-                "a conversion of the registry from layout {from} to {to} is unfinished: records are read from both; \
-                 `dir-admin store reshard --to {to}` goes on with it"
+                "a conversion of the registry from layout {from} to {to} is unfinished: records are read from both"
             );
         }
         return check(registry, stem, asked, stamped);
@@ -90,8 +89,8 @@ pub(super) async fn settle(registry: &Registry, stem: &str, asked: Layout) -> Re
             tracing::warn!(
                 registry = %registry.name,
                 repository = stem,
-                "the repository was filled without a layout stamp: serving it as it is, in layout single; \
-                 `dir-admin store reshard --to sharded` makes it fast"
+                "the repository was filled without a layout stamp: serving it as it is, in layout single, \
+                 which grows slow with the number of records"
             );
             Placement::Single
         }
@@ -120,8 +119,7 @@ fn check(registry: &Registry, stem: &str, asked: Layout, found: Placed) -> Resul
     }
     Err(StoreError::Layout(format!(
         "store.oci.layout is \"{asked}\", but repository {stem} of registry {} is in layout \"{found}\": set \
-         store.oci.layout to \"{found}\" or \"auto\", start, and convert with `dir-admin store reshard --to {asked}`; \
-         with the registry stopped, `--data-dir` converts its directory without a server",
+         store.oci.layout to \"{found}\" or \"auto\", or name another repository",
         registry.name,
         asked = asked.name(),
         found = found.now.name(),

@@ -154,7 +154,7 @@ async fn auto_follows_the_stamp_and_another_layout_is_refused() {
     let refused = store.ping().await.unwrap_err();
     assert_eq!(refused.class(), Class::FailedPrecondition);
     let text = refused.to_string();
-    for part in ["\"single\"", "\"sharded\"", "dir-admin store reshard --to single", &registry.address()] {
+    for part in ["\"single\"", "\"sharded\"", "store.oci.layout to", "or \"auto\"", &registry.address()] {
         assert!(text.contains(part), "{text}");
     }
     let (record, facts) = sample(1);
