@@ -195,6 +195,19 @@ impl Client {
         self.twice(path, call).await
     }
 
+    /// The same without a second attempt and without a bound on the first answer: for streams on which nothing may
+    /// happen for long.
+    pub(crate) async fn open_listen<Q: Message>(
+        &self,
+        path: &'static str,
+        request: &Q,
+    ) -> Result<Answers, Status> {
+        let mut grpc = self.grpc().await?;
+        let request = Request::new(Bytes::from(request.encode_to_vec()));
+        let path = PathAndQuery::from_static(path);
+        Ok(grpc.server_streaming(request, path, RawCodec).await?.into_inner())
+    }
+
     /// The next answer of such a stream, within the bound.
     pub(crate) async fn next_answer<A: Message + Default>(
         &self,

@@ -14,6 +14,7 @@ mod dial;
 mod document;
 pub mod error;
 mod exchange;
+mod naming;
 mod node;
 pub mod probe;
 mod search;
@@ -24,6 +25,7 @@ mod status;
 mod store;
 mod tls;
 mod watch;
+mod watching;
 
 pub use address::Address;
 pub use client::Client;
@@ -32,9 +34,19 @@ pub use dir_proto::directory::admin::v1::{AccessRule, ExplainAccessResponse};
 pub use document::{Document, DocumentError};
 pub use error::{ClientError, Kind, exit};
 pub use exchange::{WINDOW, WINDOW_BYTES};
+pub use naming::Named;
 pub use node::{Health, auth_mode_name};
 pub use search::{Cids, Records};
 pub use store::{Lookup, Pull, Push};
+pub use watching::Watch;
+
+/// Messages of the API that callers fill and read themselves.
+pub mod wire {
+    pub use dir_proto::agntcy::dir::events::v1::EventType;
+    pub use dir_proto::convert::core_timestamp as time;
+    pub use dir_proto::directory::watch::v1::watch_response::Kind as WatchKind;
+    pub use dir_proto::directory::watch::v1::{WatchRequest, WatchResponse};
+}
 
 /// A duration as people read it: `10 s`, `1.5 s`, `250 ms`.
 fn seconds(duration: std::time::Duration) -> String {

@@ -117,7 +117,11 @@ impl Engine {
         }
         let stored = self.0.deps.store.resolve(cid).await;
         match stored.map_err(|e| EngineError::store(Op::Lookup, cid, e))? {
-            Some(stored) => Ok(Meta::from_annotations(&stored.annotations)),
+            Some(stored) => {
+                // A tag is somebody's word. It counts when the bytes behind it hash to the CID.
+                self.fetch(Op::Lookup, cid).await?;
+                Ok(Meta::from_annotations(&stored.annotations))
+            }
             None => Err(EngineError::NotFound(Op::Lookup, cid.to_string())),
         }
     }

@@ -2,7 +2,7 @@
 
 use crate::commands::{
     access, cid, completion, config, delete, doctor, health, info, profile, pull, push, search, status,
-    verify, version,
+    verify, version, watch,
 };
 use crate::output::Format;
 use clap::{Args, Parser, Subcommand};
@@ -113,6 +113,7 @@ pub(crate) enum Command {
     Info(info::InfoArgs),
     Search(search::SearchArgs),
     Delete(delete::DeleteArgs),
+    Watch(watch::WatchArgs),
     Cid(cid::CidFileArgs),
     Health(health::HealthArgs),
     Status(status::StatusArgs),

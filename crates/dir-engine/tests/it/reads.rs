@@ -39,6 +39,16 @@ async fn what_the_index_does_not_know_is_resolved_at_the_store() {
 }
 
 #[tokio::test]
+async fn a_tag_whose_bytes_lie_is_no_answer_to_a_lookup() {
+    let world = World::new();
+    world.push("a").await.unwrap();
+    let other = World::over(world.store.clone(), EngineConfig::default());
+    world.store.inner.corrupt(&cid("a"), Bytes::from_static(b"{\"name\":\"b\"}"));
+    assert_eq!(other.engine.lookup(&cid("a")).await.unwrap_err().class(), Class::Corrupt);
+    assert_eq!(other.engine.stats().corrupt.get(), 1);
+}
+
+#[tokio::test]
 async fn a_deleted_record_is_gone_from_memory_too() {
     let world = World::new();
     world.push("a").await.unwrap();

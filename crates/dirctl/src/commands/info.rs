@@ -1,7 +1,7 @@
 //! `dirctl info`
 
 use super::{Context, Failed, Subject};
-use crate::cids::CidArgs;
+use crate::cids::RecordArgs;
 use crate::fail::{Fail, Tally};
 use crate::output::Format;
 use clap::Args;
@@ -12,6 +12,7 @@ use std::collections::BTreeMap;
 const EXAMPLES: &str = "\
 Examples:
   dirctl info CID
+  dirctl info weather-agent:v1.2
   dirctl search --name 'weather*' | dirctl info --stdin --json";
 
 /// Show what the server knows of records, without fetching them
@@ -19,7 +20,7 @@ Examples:
 #[command(after_help = EXAMPLES)]
 pub(crate) struct InfoArgs {
     #[command(flatten)]
-    cids: CidArgs,
+    records: RecordArgs,
 }
 
 #[derive(Serialize)]
@@ -46,9 +47,9 @@ impl Info {
 }
 
 pub(crate) async fn run(context: &Context, args: InfoArgs) -> Result<u8, Fail> {
-    let cids = args.cids.read()?;
-    let one = cids.len() == 1;
     let client = context.client().await?;
+    let cids = args.records.read(&client, context.talk).await?;
+    let one = cids.len() == 1;
     let mut tally = Tally::default();
     let mut rows = Vec::new();
 

@@ -15,6 +15,7 @@ pub(crate) mod search;
 pub(crate) mod status;
 pub(crate) mod verify;
 pub(crate) mod version;
+pub(crate) mod watch;
 
 use crate::cli::{Cli, Command, GlobalArgs};
 use crate::fail::{Fail, Tally};
@@ -143,6 +144,7 @@ async fn dispatch(context: &Context, command: Command) -> Result<u8, Fail> {
         Command::Info(args) => info::run(context, args).await,
         Command::Search(args) => search::run(context, args).await,
         Command::Delete(args) => delete::run(context, args).await,
+        Command::Watch(args) => watch::run(context, args).await,
         Command::Cid(args) => cid::run(context, args).await,
         Command::Health(args) => health::run(context, args).await,
         Command::Status(_) => status::run(context).await,

@@ -1,7 +1,7 @@
 //! `dirctl pull`
 
 use super::Context;
-use crate::cids::CidArgs;
+use crate::cids::RecordArgs;
 use crate::fail::{Fail, Tally};
 use crate::output::Format;
 use crate::progress::Progress;
@@ -13,6 +13,7 @@ use std::path::{Path, PathBuf};
 const EXAMPLES: &str = "\
 Examples:
   dirctl pull CID
+  dirctl pull weather-agent:v1.2
   dirctl pull CID --json | jq -r .name
   dirctl search --skill 'natural_language*' | dirctl pull --stdin --output-dir records/";
 
@@ -23,7 +24,7 @@ Examples:
 #[command(after_help = EXAMPLES)]
 pub(crate) struct PullArgs {
     #[command(flatten)]
-    cids: CidArgs,
+    records: RecordArgs,
     /// Write each record to DIR/CID.json, in the bytes its CID is made of, and print the paths
     #[arg(long, value_name = "DIR")]
     output_dir: Option<PathBuf>,
@@ -33,12 +34,12 @@ pub(crate) struct PullArgs {
 }
 
 pub(crate) async fn run(context: &Context, args: PullArgs) -> Result<u8, Fail> {
-    let cids = args.cids.read()?;
     if let Some(dir) = &args.output_dir {
         std::fs::create_dir_all(dir).map_err(|e| Fail::local(dir.display(), e))?;
     }
-    let progress = Progress::new(Some(cids.len() as u64), "pulling", context.talk);
     let client = context.client().await?;
+    let cids = args.records.read(&client, context.talk).await?;
+    let progress = Progress::new(Some(cids.len() as u64), "pulling", context.talk);
     let as_list = cids.len() > 1;
     let mut tally = Tally::default();
     let mut records: Vec<Record> = Vec::new();

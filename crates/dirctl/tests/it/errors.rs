@@ -52,7 +52,8 @@ async fn wrong_usage() {
     let missing = cid("{}");
     for args in [
         &["pull"][..],
-        &["pull", "x"],
+        &["pull", ""],
+        &["delete", "x"],
         &["pull", &missing, "--stdin"],
         &["push"],
         &["push", "/nowhere"],
@@ -101,7 +102,7 @@ async fn bad_queries_come_back_with_the_server_s_words() {
 
 #[tokio::test]
 async fn nothing_is_coloured_in_a_pipe() {
-    let ran = run(&[("TERM", "xterm")], &["pull", "x"], b"").await;
+    let ran = run(&[("TERM", "xterm")], &["delete", "x"], b"").await;
     assert!(!ran.stderr.contains('\u{1b}'), "{ran:?}");
 }
 

@@ -9,3 +9,4 @@ mod profiles;
 mod records;
 mod spiffe;
 mod verify;
+mod watching;

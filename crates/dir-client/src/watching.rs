@@ -1,0 +1,107 @@
+//! Changes of a server, followed over broken connections.
+
+use crate::client::{Answers, Client};
+use crate::error::{ClientError, Kind};
+use dir_proto::directory::watch::v1::{WatchRequest, WatchResponse};
+use std::time::Duration;
+use tonic::{Code, Status};
+
+const WATCH: &str = "/directory.watch.v1.WatchService/Watch";
+/// The trailer by which a server says where to go on.
+const SINCE: &str = "directory-watch-since";
+/// First and longest pause before another attempt.
+const FIRST_PAUSE: Duration = Duration::from_millis(200);
+const LONGEST_PAUSE: Duration = Duration::from_secs(30);
+
+/// A running watch. After a broken connection it goes on behind the last message it handed out.
+pub struct Watch {
+    client: Client,
+    request: WatchRequest,
+    answers: Option<Answers>,
+    pause: Duration,
+    /// Whether anything was ever answered: before, a failure is the caller's, later it is waited out.
+    began: bool,
+}
+
+impl Client {
+    /// Changes after `request.since`, or from now on. No call timeout applies: nothing may happen for long.
+    pub fn watch(&self, request: WatchRequest) -> Watch {
+        Watch { client: self.clone(), request, answers: None, pause: FIRST_PAUSE, began: false }
+    }
+}
+
+impl Watch {
+    /// The cursor behind the last message.
+    pub const fn cursor(&self) -> Option<u64> {
+        self.request.since
+    }
+
+    /// The next change or bookmark. Waits out connections that break and servers that restart; what no waiting helps
+    /// against is an error, and the end. `told` hears of every wait.
+    pub async fn next(
+        &mut self,
+        mut told: impl FnMut(&ClientError, Duration),
+    ) -> Result<WatchResponse, ClientError> {
+        loop {
+            let status = match self.once().await {
+                Ok(message) => return Ok(message),
+                Err(status) => status,
+            };
+            self.answers = None;
+            let error = self.client.explain(WATCH, &status);
+            if !self.may_go_on(&status, &error) {
+                return Err(with_resume(error, &status));
+            }
+            told(&error, self.pause);
+            tokio::time::sleep(self.pause).await;
+            self.pause = (self.pause * 2).min(LONGEST_PAUSE);
+        }
+    }
+
+    async fn once(&mut self) -> Result<WatchResponse, Status> {
+        let mut answers = match self.answers.take() {
+            Some(answers) => answers,
+            None => self.client.open_listen(WATCH, &self.request).await?,
+        };
+        let early = || Status::unavailable("the server ended the watch");
+        let bytes = answers.message().await?.ok_or_else(early)?;
+        self.answers = Some(answers);
+        let message: WatchResponse = prost::Message::decode(bytes)
+            .map_err(|e| Status::unimplemented(format!("the answer does not decode: {e}")))?;
+        self.request.since = Some(message.seq);
+        self.pause = FIRST_PAUSE;
+        self.began = true;
+        Ok(message)
+    }
+
+    /// A server that cuts a slow reader off says where it stopped: nothing is lost by going on there. A cursor that the
+    /// server cannot go on from is the caller's business.
+    fn may_go_on(&self, status: &Status, error: &ClientError) -> bool {
+        match status.code() {
+            Code::Aborted => true,
+            _ if !self.began => false,
+            _ => matches!(
+                error.kind(),
+                Kind::Disconnected
+                    | Kind::Unavailable
+                    | Kind::Refused
+                    | Kind::Unreachable
+                    | Kind::Timeout
+                    | Kind::Dns
+                    | Kind::RateLimited
+                    | Kind::Cancelled
+            ),
+        }
+    }
+}
+
+fn with_resume(error: ClientError, status: &Status) -> ClientError {
+    let since = status.metadata().get(SINCE).and_then(|value| value.to_str().ok());
+    match (status.code(), since) {
+        (Code::OutOfRange, Some(since)) => {
+            let next = format!("changes were missed: list what is there, then go on with --since {since}");
+            ClientError::new(Kind::Precondition, error.what(), error.cause(), next)
+        }
+        _ => error,
+    }
+}
