@@ -6,6 +6,12 @@ use dir_core::index::IndexError;
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{Read, Seek, Write};
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+/// How long a lock that is held is tried again.
+const LOCK_PATIENCE: Duration = Duration::from_secs(1);
+/// Pause between two tries.
+const LOCK_LOOK: Duration = Duration::from_millis(10);
 
 /// Held while the index is open.
 #[derive(Debug)]
@@ -37,7 +43,7 @@ impl Lock {
             .write(true)
             .open(&path)
             .map_err(|e| from_io_at(CONTEXT, &path, &e))?;
-        match file.try_lock() {
+        match lock_soon(&file) {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => {
                 let mut holder = String::new();
@@ -54,6 +60,18 @@ impl Lock {
             .and_then(|()| file.write_all(note.as_bytes()))
             .map_err(|e| from_io_at(CONTEXT, &path, &e))?;
         Ok(Self { _file: file })
+    }
+}
+
+/// Takes the lock, with a little patience: a process that this one has just forked holds our former lock too, until
+/// it runs its own program.
+fn lock_soon(file: &File) -> Result<(), TryLockError> {
+    let end = Instant::now() + LOCK_PATIENCE;
+    loop {
+        match file.try_lock() {
+            Err(TryLockError::WouldBlock) if Instant::now() < end => std::thread::sleep(LOCK_LOOK),
+            other => return other,
+        }
     }
 }
 

@@ -17,8 +17,13 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::sync::mpsc as jobs;
 use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
 use tokio::sync::mpsc;
 
+/// How long a lock that is held is tried again.
+const LOCK_PATIENCE: Duration = Duration::from_secs(1);
+/// Pause between two tries.
+const LOCK_LOOK: Duration = Duration::from_millis(10);
 /// Changes that wait for the writer before callers wait to hand theirs over.
 const QUEUE: usize = 1024;
 
@@ -58,7 +63,7 @@ fn take_lock(dir: &Dir) -> Result<File, StoreError> {
     };
     let mut file =
         OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&path).map_err(failed)?;
-    match file.try_lock() {
+    match lock_soon(&file) {
         Ok(()) => {
             file.set_len(0).and_then(|()| write!(file, "{}", std::process::id())).map_err(failed)?;
             Ok(file)
@@ -74,6 +79,18 @@ fn take_lock(dir: &Dir) -> Result<File, StoreError> {
             )))
         }
         Err(TryLockError::Error(error)) => Err(failed(error)),
+    }
+}
+
+/// Takes the lock, with a little patience: a process that this one has just forked holds our former lock too, until
+/// it runs its own program.
+fn lock_soon(file: &File) -> Result<(), TryLockError> {
+    let end = Instant::now() + LOCK_PATIENCE;
+    loop {
+        match file.try_lock() {
+            Err(TryLockError::WouldBlock) if Instant::now() < end => std::thread::sleep(LOCK_LOOK),
+            other => return other,
+        }
     }
 }
 
