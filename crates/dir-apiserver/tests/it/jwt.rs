@@ -51,14 +51,19 @@ struct World {
 
 impl World {
     async fn start(vars: &[(&str, &str)]) -> Self {
+        Self::governed("policy.csv", POLICY, vars).await
+    }
+
+    /// With another policy.
+    async fn governed(name: &str, policy: &str, vars: &[(&str, &str)]) -> Self {
         let dir = tempdir().unwrap();
         let partner = DevDomain { svids: Vec::new(), ..domain(PARTNER, "", &[]) };
         let own = domain(OWN, "spiffe://acme.example/ns/dir/sa/apiserver", &[PARTNER]);
         let api =
             DevWorkloadApi::start(dev(&dir, "w", vec![own, partner]), Arc::new(SystemClock)).await.unwrap();
-        let policy = dir.path().join("policy.csv");
-        std::fs::write(&policy, POLICY).unwrap();
-        let (socket, policy) = (api.socket_uri(), policy.display().to_string());
+        let path = dir.path().join(name);
+        std::fs::write(&path, policy).unwrap();
+        let (socket, policy) = (api.socket_uri(), path.display().to_string());
         let set = [
             "authn.enabled=true".to_owned(),
             "authn.mode=jwt".to_owned(),
@@ -269,6 +274,34 @@ async fn j_keys_that_are_withdrawn_end_the_stream() {
         assert_eq!((end.code(), end.message()), (Code::Unauthenticated, "identity no longer trusted"));
     }
     world.push_with(&world.token(|_| {})).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn j_claims_of_our_own_tokens_give_roles_and_those_of_others_do_not() {
+    let policy = "version: 1\n\
+                  rules: [{id: read, effect: allow, principals: [\"spiffe://acme.example/**\"], methods: [\"@read\"]}]\n\
+                  roles: [{role: editor, claims: [\"acme/*/editor\"]}]\n";
+    let world = World::governed("policy.yaml", policy, &[]).await;
+    let role = |org: &str, role: &str| {
+        let (org, role) = (json!(org), json!(role));
+        move |c: &mut Value| {
+            (c["org"], c["project"], c["role"]) = (org, json!("agents"), role);
+        }
+    };
+    // One connection, one caller, other claims in each token.
+    for (change, may) in [
+        (role("acme", "editor"), true),
+        (role("acme", "viewer"), false),
+        (role("evil", "editor"), false),
+        (role("acme", "editor"), true),
+    ] {
+        assert_eq!(world.push_with(&world.token(change)).await.is_ok(), may);
+    }
+    assert_eq!(told(world.push_with(&world.token(|_| {})).await).0, Code::PermissionDenied);
+    let mut foreign = claims(role("acme", "editor"));
+    foreign["sub"] = json!("spiffe://partner.example/w");
+    let foreign = world.api.sign_jwt(PARTNER, &json!({}), &foreign).unwrap();
+    assert_eq!(told(world.push_with(&foreign).await).0, Code::PermissionDenied);
 }
 
 #[tokio::test(flavor = "multi_thread")]

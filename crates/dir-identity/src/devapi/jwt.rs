@@ -46,7 +46,7 @@ impl JwtKey {
     }
 
     /// The public half, as it stands in a bundle document.
-    fn jwk(&self) -> Value {
+    pub(crate) fn jwk(&self) -> Value {
         // Uncompressed point: 0x04, 32 bytes x, 32 bytes y.
         let point = self.pair.public_key().as_ref();
         json!({

@@ -206,6 +206,12 @@ impl DevWorkloadApi {
         self.world.rotate_jwt_key(trust_domain, keep_old)
     }
 
+    /// The public keys of a trust domain's JWT-SVIDs as they stand in a bundle document, oldest first.
+    pub fn jwt_keys(&self, trust_domain: &str) -> Option<Vec<serde_json::Value>> {
+        let keys = self.world.jwt_keys(&trust_domain.parse().ok()?)?;
+        Some(keys.iter().map(|key| key.jwk()).collect())
+    }
+
     /// Life of the JWT-SVIDs of this socket from now on; five minutes at first.
     pub fn set_jwt_ttl(&self, ttl: Duration) {
         self.endpoint.set_jwt_ttl(ttl);

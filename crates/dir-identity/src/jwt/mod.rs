@@ -4,6 +4,8 @@ mod bundle;
 mod cache;
 mod fetch;
 mod key;
+#[cfg(test)]
+mod key_tests;
 mod source;
 mod token;
 mod verifier;

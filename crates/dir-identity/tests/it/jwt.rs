@@ -1,5 +1,6 @@
 //! JWT-SVIDs against the bundles of a Workload API: every row of what is taken and what is refused.
 
+use crate::federation_support::{A, B, Liar, Org, ok, refresh};
 use crate::support::{
     CLIENT_ID, Crooked, HOST, OWN, PARTNER, World, dev_config, domain, sample, soon, svid, until,
 };
@@ -340,4 +341,35 @@ async fn j_a_server_waits_for_the_keys_within_its_bound() {
     let error = JwtVerifier::obtain(&identity, JwtConfig::default(), &Registry::new()).await.unwrap_err();
     assert!(matches!(error, IdentityError::NoJwtBundles { .. }), "{error}");
     assert!(error.to_string().contains("socket absent"), "{error}");
+}
+
+#[tokio::test]
+async fn j_keys_of_a_partner_that_is_fetched() {
+    let (a, b) = tokio::join!(Org::start(A), Org::start(B));
+    let config = JwtConfig { audiences: vec!["dir".to_owned()], ..JwtConfig::default() };
+    let verifier = JwtVerifier::obtain(&a.identity, config, &Registry::new()).await.unwrap();
+    let now = || a.clock.now();
+    let claims = json!({ "sub": "spiffe://b.example/w", "aud": "dir", "exp": now().secs() + 300 });
+    let token = b.api.sign_jwt(B, &json!({}), &claims).unwrap();
+    assert_eq!(refused(verifier.verify(&token, now())), "unknown_trust_domain");
+
+    // The partner publishes its key beside its roots; of a key that nobody can use only that key is lost.
+    let key = b.api.jwt_keys(B).unwrap().remove(0);
+    let mut document = b.document(1);
+    let keys = document["keys"].as_array_mut().unwrap();
+    keys.push(key.clone());
+    keys.push(json!({ "kty": "RSA", "use": "jwt-svid", "kid": "short", "n": "AQAB", "e": "AQAB" }));
+    let liar = Liar::start().await;
+    liar.say(move |_| ok(&document));
+    let federation = a.federate(vec![liar.as_partner(B)]).await;
+    until("the key has come", || verifier.verify(&token, now()).is_ok()).await;
+    let identity = verifier.verify(&token, now()).unwrap();
+    assert_eq!(identity.id.trust_domain().as_str(), B);
+
+    // A key that left the document is trusted no more.
+    let document = b.document(2);
+    liar.say(move |_| ok(&document));
+    refresh(&federation, B).await.unwrap();
+    until("the key has gone", || !verifier.still_trusted(&identity)).await;
+    assert_eq!(refused(verifier.verify(&token, now())), "unknown_key");
 }
