@@ -77,6 +77,8 @@ pub enum Said {
         /// Which of its identities.
         who: String,
     },
+    /// Its first failure, when it happens.
+    Failed(String),
     /// What it counted until it was stopped.
     Done(Tally),
 }
@@ -91,9 +93,12 @@ impl Counter {
             Ok(()) => tally.answered += 1,
             Err(error) => {
                 tally.failed += 1;
+                let told = format!("{} {what}: {error:#}", SystemClock.now());
+                if tally.failed == 1 {
+                    say(&Said::Failed(told.clone()));
+                }
                 if tally.errors.len() < ERRORS_MAX {
-                    let at = SystemClock.now();
-                    tally.errors.push(format!("{at} {what}: {error:#}"));
+                    tally.errors.push(told);
                 }
             }
         }

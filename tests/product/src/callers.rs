@@ -15,6 +15,8 @@ use std::thread::JoinHandle;
 struct Heard {
     /// Serial number and generation of each of its identities.
     holds: BTreeMap<String, (String, u64)>,
+    /// Its first failure.
+    failed: Option<String>,
     done: Option<Tally>,
 }
 
@@ -81,6 +83,11 @@ impl Caller {
         })
     }
 
+    /// Waits until a call or a message of its has failed.
+    pub fn wait_failed(&mut self) -> anyhow::Result<()> {
+        self.wait("a caller's first failure", |heard, _| heard.failed.is_some())
+    }
+
     /// Stops it and answers what it counted.
     pub fn finish(mut self) -> anyhow::Result<Tally> {
         drop(self.child.stdin.take());
@@ -112,6 +119,7 @@ fn listen(out: ChildStdout, heard: &Mutex<Heard>) {
             Ok(Said::Holds { serial, generation, who }) => {
                 heard.holds.insert(who, (serial, generation));
             }
+            Ok(Said::Failed(error)) => heard.failed = Some(error),
             Ok(Said::Done(tally)) => heard.done = Some(tally),
             Err(error) => eprintln!("caller: {error}: {line}"),
         }

@@ -107,11 +107,13 @@ fn story(web: bool) {
         unary: 0,
         fresh: false,
     };
-    let caller = Caller::start(Path::new(env!("CARGO_BIN_EXE_caller")), &args).unwrap();
+    let mut caller = Caller::start(Path::new(env!("CARGO_BIN_EXE_caller")), &args).unwrap();
     ours.server_command(&["federation", "delete", "-id", THEIRS]).unwrap();
     let id = format!("spiffe://{THEIRS}");
     ours.server_command(&["bundle", "delete", "-id", &id, "-mode", "dissociate"]).unwrap();
     server.proc.wait_for_output("identity no longer trusted").unwrap();
+    // The server has said it; the caller hears it a moment later.
+    caller.wait_failed().unwrap();
     let tally = caller.finish().unwrap();
     let told = tally.errors.first().is_some_and(|e| e.contains("identity no longer trusted"));
     assert!(told, "{tally:?}");
