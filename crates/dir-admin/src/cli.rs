@@ -1,6 +1,6 @@
 //! The command line.
 
-use crate::commands::{audit, completion, federation, version};
+use crate::commands::{audit, completion, federation, store, version};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use dir_client::settings::Flags;
 
@@ -104,6 +104,8 @@ pub(crate) enum Command {
     Audit(audit::AuditCommand),
     #[command(subcommand)]
     Federation(federation::FederationCommand),
+    #[command(subcommand)]
+    Store(store::StoreCommand),
     Version(version::VersionArgs),
     Completion(completion::CompletionArgs),
 }

@@ -187,8 +187,8 @@ pub(crate) struct Failure {
 
 impl Failure {
     /// One line for people.
-    pub(crate) fn line(&self) -> String {
-        format!("federation failed: {} ({})", self.message, self.kind)
+    pub(crate) fn line(&self, what: &str) -> String {
+        format!("{what} failed: {} ({})", self.message, self.kind)
     }
 
     /// One JSON document, on one line as logs want it.
@@ -219,7 +219,7 @@ impl From<SettingError> for Failure {
 }
 
 /// Seconds as people read them: the largest unit that leaves at least two, or the one below.
-fn span(seconds: i64) -> String {
+pub(crate) fn span(seconds: i64) -> String {
     match seconds {
         0..120 => format!("{seconds} s"),
         120..7_200 => format!("{} min", seconds / 60),

@@ -2,7 +2,7 @@
 
 use crate::body::RequestBody;
 use crate::conn::Shared;
-use crate::services::{access, admin, events, health, info, listing, naming, search, store, watch};
+use crate::services::{access, admin, events, health, info, jobs, listing, naming, search, store, watch};
 use crate::status;
 use http::{HeaderValue, Request, Response};
 use tonic::body::Body;
@@ -29,6 +29,9 @@ pub(crate) enum Route {
     GetIndexStatus,
     ExplainAccess,
     ExplainOwnAccess,
+    AuditStore,
+    RepairStore,
+    ReshardStore,
     HealthCheck,
     HealthList,
     HealthWatch,
@@ -63,6 +66,9 @@ impl Route {
             "/directory.admin.v1.AdminService/GetIndexStatus" => Route::GetIndexStatus,
             "/directory.admin.v1.AdminService/ExplainAccess" => Route::ExplainAccess,
             "/directory.admin.v1.AdminService/ExplainOwnAccess" => Route::ExplainOwnAccess,
+            "/directory.admin.v1.StoreJobsService/AuditStore" => Route::AuditStore,
+            "/directory.admin.v1.StoreJobsService/RepairStore" => Route::RepairStore,
+            "/directory.admin.v1.StoreJobsService/ReshardStore" => Route::ReshardStore,
             "/grpc.health.v1.Health/Check" => Route::HealthCheck,
             "/grpc.health.v1.Health/List" => Route::HealthList,
             "/grpc.health.v1.Health/Watch" => Route::HealthWatch,
@@ -101,6 +107,9 @@ pub(crate) async fn handle(
         Route::GetIndexStatus => admin::index_status(app, request).await,
         Route::ExplainAccess => access::any(app, request).await,
         Route::ExplainOwnAccess => access::own(app, request).await,
+        Route::AuditStore => jobs::audit(app, conn.stopping.clone(), request_id, request).await,
+        Route::RepairStore => jobs::repair(app, conn.stopping.clone(), request_id, request).await,
+        Route::ReshardStore => jobs::reshard(app, conn.stopping.clone(), request_id, request).await,
         Route::HealthCheck => health::check(app, request).await,
         Route::HealthList => health::list(app, request).await,
         Route::HealthWatch => health::watch(app, conn.stopping.clone(), request).await,

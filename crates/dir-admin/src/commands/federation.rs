@@ -1,19 +1,14 @@
 //! `dir-admin federation`
 
-use super::print;
+use super::{connect, failed, print};
 use crate::cli::{Format, GlobalArgs};
 use crate::report::{Failure, Report, Thresholds};
 use clap::{Args, Subcommand};
-use dir_client::{AuthMode, Client, ClientConfig, ClientError, Kind, exit, settings};
+use dir_client::{AuthMode, Client, ClientConfig, ClientError, exit, settings};
 use dir_core::Clock;
 use dir_runtime::SystemClock;
 use std::sync::Arc;
 use std::time::Duration;
-
-/// The mode of a job that nobody told otherwise.
-const AUTH_MODE: &str = "x509";
-/// SVID, connection, answer, and one more attempt: a run takes no more than so many of its timeouts.
-const STEPS: u32 = 4;
 
 /// Trust bundles and trust domains
 #[derive(Debug, Subcommand)]
@@ -60,35 +55,14 @@ pub(crate) async fn run(global: &GlobalArgs, command: FederationCommand) -> u8 {
             });
             if report.warnings.is_empty() { exit::OK } else { exit::PARTIAL }
         }
-        Err(failure) => {
-            print(&match global.output {
-                Format::Human => failure.line(),
-                Format::Json => failure.json(),
-            });
-            if !failure.next.is_empty() {
-                eprintln!("next: {}", failure.next);
-            }
-            failure.code
-        }
+        Err(failure) => failed(global, "federation", &failure),
     }
 }
 
 async fn check(global: &GlobalArgs, thresholds: &Thresholds) -> Result<Report, Failure> {
-    let env = |name: &str| std::env::var(name).ok();
-    let mut flags = global.flags();
-    if flags.auth_mode.is_none() && env("DIRECTORY_CLIENT_AUTH_MODE").is_none_or(|mode| mode.is_empty()) {
-        flags.auth_mode = Some(AUTH_MODE.to_owned());
-    }
-    let config = settings::client_config(&settings::Sources { flags: &flags, env: &env, profile: None })?;
-    let config =
-        ClientConfig { user_agent: concat!("dir-admin/", env!("CARGO_PKG_VERSION")).to_owned(), ..config };
-    let bound = config.identity_timeout.saturating_mul(STEPS);
-    let late = ClientError::new(
-        Kind::Timeout,
-        format!("check {} ({})", config.server_addr, config.server_addr_source),
-        format!("not done within {} s", bound.as_secs_f64()),
-        "",
-    );
+    let config = connect::config(global)?;
+    let bound = connect::bound(&config);
+    let late = connect::late(&config, "check", bound);
     let mode = config.auth_mode;
     tokio::time::timeout(bound, ask(config, mode, thresholds))
         .await

@@ -2,10 +2,13 @@
 
 pub(crate) mod audit;
 pub(crate) mod completion;
+mod connect;
 pub(crate) mod federation;
+pub(crate) mod store;
 pub(crate) mod version;
 
-use crate::cli::{Cli, Command};
+use crate::cli::{Cli, Command, Format, GlobalArgs};
+use crate::report::Failure;
 use dir_client::exit;
 use std::io::{self, Write};
 use tokio::signal::unix::{SignalKind, signal};
@@ -35,6 +38,7 @@ async fn dispatch(cli: Cli) -> u8 {
     match cli.command {
         Command::Audit(command) => audit::run(&cli.global, &command),
         Command::Federation(command) => federation::run(&cli.global, command).await,
+        Command::Store(command) => store::run(&cli.global, command).await,
         Command::Version(_) => version::run(&cli.global),
         Command::Completion(args) => completion::run(&args),
     }
@@ -59,4 +63,16 @@ fn start_log() {
 fn print(text: &str) {
     let mut stdout = io::stdout().lock();
     let _ = writeln!(stdout, "{}", text.trim_end()).and_then(|()| stdout.flush());
+}
+
+/// Says why there is no result, and what to do; the exit code.
+fn failed(global: &GlobalArgs, what: &str, failure: &Failure) -> u8 {
+    print(&match global.output {
+        Format::Human => failure.line(what),
+        Format::Json => failure.json(),
+    });
+    if !failure.next.is_empty() {
+        eprintln!("next: {}", failure.next);
+    }
+    failure.code
 }

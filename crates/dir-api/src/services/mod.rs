@@ -5,6 +5,7 @@ pub(crate) mod admin;
 pub(crate) mod events;
 pub(crate) mod health;
 pub(crate) mod info;
+pub(crate) mod jobs;
 pub(crate) mod listing;
 pub(crate) mod naming;
 pub(crate) mod reflection;

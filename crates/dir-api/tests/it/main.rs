@@ -10,6 +10,7 @@ mod authz;
 mod delegation;
 mod events;
 mod frames;
+mod jobs;
 mod life;
 mod listing;
 mod naming;

@@ -110,6 +110,10 @@ pub const PERMISSIONS: &[(&str, &[(&str, Permission)])] = {
                 ("ExplainOwnAccess", Identity),
             ],
         ),
+        (
+            "directory.admin.v1.StoreJobsService",
+            &[("AuditStore", Admin), ("RepairStore", Admin), ("ReshardStore", Admin)],
+        ),
         ("grpc.health.v1.Health", &[("Check", Open), ("List", Read), ("Watch", Open)]),
         ("grpc.reflection.v1.ServerReflection", &[("ServerReflectionInfo", Read)]),
         ("grpc.reflection.v1alpha.ServerReflection", &[("ServerReflectionInfo", Read)]),

@@ -66,9 +66,9 @@ impl Engine {
         listening: &Listening,
     ) -> Result<AuditReport, EngineError> {
         let op = if options.repair { Op::Repair } else { Op::Audit };
-        let _turn = self.turn(op)?;
+        let _turn = self.turn(op, &listening.by).await?;
         let begun = self.0.deps.clock.now();
-        tracing::info!(job = op.job(), "store job started");
+        tracing::info!(job = op.job(), by = %listening.by, "store job started");
         let mut report = AuditReport::default();
         self.inspect(op, &options, listening, &mut report).await?;
         let lost = if options.repair && options.restore_lost_tags {
@@ -76,6 +76,7 @@ impl Engine {
         } else {
             Ok(())
         };
+        Pace::new(op, "compare", self.0.deps.clock.now()).tell(self.0.deps.clock.now(), listening).await?;
         let compared = match lost {
             Ok(()) => self.compare(ReconcileOptions { repair: options.repair, ..options.reconcile }).await,
             Err(error) => Err(error),

@@ -4,6 +4,7 @@
 mod audit;
 mod reconcile;
 mod reshard;
+mod take;
 
 pub use audit::{AuditOptions, AuditReport};
 pub use reconcile::{Drift, ReconcileOptions, ReconcileStatus};
@@ -14,10 +15,12 @@ use dir_core::maintenance::{Finding, StoreMaintenance};
 use dir_core::store::{StoreError, WalkMark};
 use dir_core::{Classified, Timestamp};
 use parking_lot::Mutex;
-use reconcile::Memory;
+use std::future::Future;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
+use take::Memory;
 use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
 
 /// A store that does not answer is asked again this often without getting on, with growing pauses.
 const ATTEMPTS: u32 = 6;
@@ -57,18 +60,21 @@ impl JobProgress {
     }
 }
 
-/// Where a job says how it gets on. A job whose listener has gone stops at its next step.
+/// Who asked for a job, and where it says how it gets on. A job whose listener has gone stops at its next step.
 #[derive(Debug, Clone)]
-pub struct Listening(mpsc::Sender<JobNews>);
+pub struct Listening {
+    by: Arc<str>,
+    news: mpsc::Sender<JobNews>,
+}
 
 impl Listening {
-    /// Nobody listens when the other end is dropped.
-    pub fn new(news: mpsc::Sender<JobNews>) -> Self {
-        Self(news)
+    /// `by` is told to others who want a job meanwhile. Nobody listens when the other end of `news` is dropped.
+    pub fn new(by: impl Into<Arc<str>>, news: mpsc::Sender<JobNews>) -> Self {
+        Self { by: by.into(), news }
     }
 
     async fn tell(&self, op: Op, news: JobNews) -> Result<(), EngineError> {
-        self.0.send(news).await.map_err(|_gone| EngineError::Stopped(op))
+        self.news.send(news).await.map_err(|_gone| EngineError::Stopped(op))
     }
 }
 
@@ -131,15 +137,26 @@ impl Pace {
 #[derive(Default)]
 pub(crate) struct Jobs {
     maintenance: OnceLock<Arc<dyn StoreMaintenance>>,
-    /// One job at a time touches the store; its name is held.
-    running: tokio::sync::Mutex<()>,
-    name: Mutex<&'static str>,
+    /// One job at a time touches the store; what it is, is held.
+    turn: tokio::sync::Mutex<()>,
+    running: Mutex<Option<Running>>,
     memory: Mutex<Memory>,
     status: Mutex<ReconcileStatus>,
 }
 
+/// The job that has its turn.
+#[derive(Debug, Clone)]
+struct Running {
+    op: Op,
+    by: Arc<str>,
+    since: Timestamp,
+}
+
 /// The right to be the only job.
 struct Turn<'a>(#[allow(dead_code)] tokio::sync::MutexGuard<'a, ()>);
+
+/// A comparison on schedule takes seconds: a job that an operator wants waits so long for its end.
+const COMPARISON_WAIT: Duration = Duration::from_secs(30);
 
 impl Engine {
     /// Gives the jobs what they look after. Without it they are refused.
@@ -150,22 +167,53 @@ impl Engine {
         self
     }
 
+    /// Runs a job in a task of its own, which [`Engine::settle`] waits for.
+    pub fn start_job<R: Send + 'static>(
+        &self,
+        job: impl Future<Output = Result<R, EngineError>> + Send + 'static,
+    ) -> JoinHandle<Result<R, EngineError>> {
+        self.0.commits.spawn(job)
+    }
+
     fn maintenance(&self, op: Op) -> Result<&Arc<dyn StoreMaintenance>, EngineError> {
         let missing = || EngineError::Refused(op, "this store cannot be looked after".to_owned());
         self.0.jobs.maintenance.get().ok_or_else(missing)
     }
 
-    /// The turn of a job; refused while another one runs.
-    fn turn(&self, op: Op) -> Result<Turn<'_>, EngineError> {
-        let Ok(turn) = self.0.jobs.running.try_lock() else {
-            let other = *self.0.jobs.name.lock();
-            return Err(EngineError::Refused(
-                op,
-                format!("another job is running: {other}; try again when it is done"),
-            ));
+    /// The turn of a job that somebody asked for; refused while another one runs.
+    async fn turn(&self, op: Op, by: &Arc<str>) -> Result<Turn<'_>, EngineError> {
+        if let Some(turn) = self.try_turn(op, by) {
+            return Ok(turn);
+        }
+        let compares = || self.running_job().is_some_and(|job| job.op == Op::Reconcile);
+        if compares()
+            && let Ok(turn) = tokio::time::timeout(COMPARISON_WAIT, self.0.jobs.turn.lock()).await
+        {
+            return Ok(self.begin(op, by, turn));
+        }
+        Err(EngineError::Refused(op, self.other_job()))
+    }
+
+    fn try_turn(&self, op: Op, by: &Arc<str>) -> Option<Turn<'_>> {
+        self.0.jobs.turn.try_lock().ok().map(|turn| self.begin(op, by, turn))
+    }
+
+    fn begin<'a>(&self, op: Op, by: &Arc<str>, turn: tokio::sync::MutexGuard<'a, ()>) -> Turn<'a> {
+        let since = self.0.deps.clock.now();
+        *self.0.jobs.running.lock() = Some(Running { op, by: by.clone(), since });
+        Turn(turn)
+    }
+
+    fn running_job(&self) -> Option<Running> {
+        self.0.jobs.running.lock().clone()
+    }
+
+    /// Which job is in the way.
+    fn other_job(&self) -> String {
+        let Some(Running { op, by, since }) = self.running_job() else {
+            return "another job is running".to_owned();
         };
-        *self.0.jobs.name.lock() = op.job();
-        Ok(Turn(turn))
+        format!("another job is running: {}, begun {since} by {by}; try again when it is done", op.job())
     }
 }
 

@@ -6,28 +6,19 @@
 //! the comparison without a change, a store that has lost its mark is another store, a listing that leaves out what
 //! is there is no listing, and more removals than an operator has allowed wait for the operator.
 
-use crate::{Engine, EngineError, Notice, Op};
-use dir_core::event::EventKind;
-use dir_core::index::Change;
-use dir_core::store::StoreError;
-use dir_core::{Cid, Class, Classified, Timestamp};
+use crate::{Engine, EngineError, Op};
+use dir_core::{Cid, Timestamp};
 use futures::stream::{self, StreamExt, TryStreamExt};
-use std::collections::HashMap;
-use std::sync::Arc;
 use tokio_util::sync::CancellationToken;
 
 /// Rows asked of the index at a time.
 const PAGE: usize = 4096;
-/// Names that are no records and are remembered, so that they are not looked at each time.
-const REMEMBERED: usize = 1_000_000;
 /// Rows that the store has although it did not list them: so many make the listing worthless.
 const UNLISTED_MAX: u64 = 64;
 /// CIDs shown of each kind of drift.
-const SAMPLES: usize = 20;
-/// A name that cannot be taken in is tried again after this many milliseconds, then after twice as many, …
-const RETRY_FIRST: i64 = 60_000;
-/// … and at least this often.
-const RETRY_MAX: i64 = 24 * 3_600_000;
+pub(super) const SAMPLES: usize = 20;
+/// Who asks for the comparisons that nobody asks for.
+const SCHEDULE: &str = "the server's schedule";
 
 /// What a comparison may do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -89,15 +80,6 @@ pub struct ReconcileStatus {
     pub problem: String,
 }
 
-/// What is known of names that are not in the index.
-#[derive(Default)]
-pub(super) struct Memory {
-    /// Not records, and how often that was seen. A name that was deleted after it was listed is seen so once.
-    others: HashMap<Cid, u8>,
-    /// Records that could not be taken in: how often, and when to try again.
-    failing: HashMap<Cid, (u32, Timestamp)>,
-}
-
 /// Names in the store, small: half a digest tells them apart.
 struct Names(Vec<u128>);
 
@@ -113,14 +95,6 @@ impl Names {
     }
 }
 
-/// What became of a name.
-enum Taken {
-    Added,
-    Known,
-    NoRecord,
-    Skipped,
-}
-
 impl Engine {
     /// The comparisons so far.
     pub fn reconcile_status(&self) -> ReconcileStatus {
@@ -133,10 +107,11 @@ impl Engine {
         options: ReconcileOptions,
         cancel: &CancellationToken,
     ) -> Result<Drift, EngineError> {
-        let compared = async {
-            let _turn = self.turn(Op::Reconcile)?;
-            self.compare(options).await
+        // Not compared because of another job is no failed comparison: nothing is to be said of index and store.
+        let Some(_turn) = self.try_turn(Op::Reconcile, &SCHEDULE.into()) else {
+            return Err(EngineError::Refused(Op::Reconcile, self.other_job()));
         };
+        let compared = self.compare(options);
         let outcome =
             cancel.run_until_cancelled(compared).await.unwrap_or(Err(EngineError::Stopped(Op::Reconcile)));
         self.note(&outcome);
@@ -248,9 +223,7 @@ impl Engine {
             let memory = self.0.jobs.memory.lock();
             for cid in part {
                 names.push(Names::key(&cid));
-                let is_other = memory.others.get(&cid).is_some_and(|seen| *seen >= 2);
-                let waits = memory.failing.get(&cid).is_some_and(|(_, next)| *next > now);
-                if !waits && !is_other && !self.0.deps.index.contains(&cid) {
+                if memory.wants(&cid, now) && !self.0.deps.index.contains(&cid) {
                     unknown.push(cid);
                 }
             }
@@ -305,102 +278,9 @@ impl Engine {
     }
 
     /// Whether the store itself says that a record is not there.
-    async fn is_gone(&self, cid: &Cid) -> Result<bool, EngineError> {
+    pub(super) async fn is_gone(&self, cid: &Cid) -> Result<bool, EngineError> {
         let found = self.0.deps.store.resolve(cid).await;
         let found = found.map_err(|e| EngineError::Store(Op::Reconcile, cid.to_string(), e))?;
         Ok(found.is_none() && self.0.deps.index.contains(cid))
-    }
-
-    async fn take_out(&self, gone: &[Cid]) -> Result<u64, EngineError> {
-        let mut removed = 0;
-        for cid in gone {
-            let _turn = self.0.stripes.lock(cid).await;
-            // Once more, now that nobody else changes it.
-            if !self.is_gone(cid).await? {
-                continue;
-            }
-            self.0.cache.remove(cid);
-            let at = self.0.deps.clock.now();
-            let kind = EventKind::RecordDeleted;
-            let change = Change::Delete { cid: *cid, at, event: Some(kind) };
-            let applied = self.0.deps.index.apply(vec![change]).await;
-            let applied = applied.map_err(|e| EngineError::Index(Op::Reconcile, e))?;
-            self.0.tail.wake();
-            tracing::warn!(%cid, "record is gone from the store; its row was taken out of the index");
-            let seq = applied.first().and_then(|a| a.seq);
-            self.0.events.emit(Notice { seq, at, kind, cid: *cid, labels: Arc::default() });
-            removed += u64::from(applied.first().is_some_and(|a| a.changed));
-        }
-        Ok(removed)
-    }
-
-    async fn take_in(&self, unknown: Vec<Cid>, repair: bool, drift: &mut Drift) -> Result<(), EngineError> {
-        let looked = stream::iter(unknown)
-            .map(|cid| async move { self.take_name(cid, repair).await.map(|taken| (cid, taken)) });
-        let mut looked = std::pin::pin!(looked.buffered(self.0.config.rebuild_reads.max(1)));
-        while let Some((cid, taken)) = looked.try_next().await? {
-            let now = self.0.deps.clock.now();
-            let mut memory = self.0.jobs.memory.lock();
-            match taken {
-                Taken::Added => {
-                    memory.failing.remove(&cid);
-                    drift.added += u64::from(repair);
-                }
-                Taken::Known => continue,
-                Taken::NoRecord => {
-                    if memory.others.len() < REMEMBERED {
-                        let seen = memory.others.entry(cid).or_default();
-                        *seen = seen.saturating_add(1);
-                    }
-                    continue;
-                }
-                Taken::Skipped => {
-                    let (tries, next) = memory.failing.entry(cid).or_insert((0, now));
-                    *next = Timestamp(now.0 + (RETRY_FIRST << (*tries).min(20)).min(RETRY_MAX));
-                    *tries += 1;
-                    drift.skipped += 1;
-                }
-            }
-            drift.missing_in_index += 1;
-            if drift.samples_missing_in_index.len() < SAMPLES {
-                drift.samples_missing_in_index.push(cid);
-            }
-        }
-        Ok(())
-    }
-
-    /// Looks at a name that the index does not know, and takes it in when it is a record.
-    async fn take_name(&self, cid: Cid, repair: bool) -> Result<Taken, EngineError> {
-        let stored = match self.0.deps.store.resolve(&cid).await {
-            Ok(Some(stored)) => stored,
-            Ok(None) => return Ok(Taken::NoRecord),
-            Err(error @ StoreError::BadManifest(_)) => {
-                tracing::warn!(%cid, %error, "record left out of the index");
-                return Ok(Taken::Skipped);
-            }
-            Err(error) => return Err(EngineError::Store(Op::Reconcile, cid.to_string(), error)),
-        };
-        let at = stored.created;
-        if !repair {
-            return Ok(Taken::Added);
-        }
-        let found = match self.find(stored, Some(EventKind::RecordPushed)).await {
-            Ok(Some(found)) => found,
-            Ok(None) if self.0.deps.index.contains(&cid) => return Ok(Taken::Known),
-            Ok(None) => return Ok(Taken::Skipped),
-            Err(error) if error.class() == Class::Corrupt => return Ok(Taken::Skipped),
-            Err(error) => return Err(error),
-        };
-        let applied = self.0.deps.index.apply(vec![found.change.clone()]).await;
-        let applied = applied.map_err(|e| EngineError::Index(Op::Reconcile, e))?;
-        self.0.tail.wake();
-        let kind = EventKind::RecordPushed;
-        if let (Change::Put { facts, .. }, true) = (&found.change, self.0.events.wanted(kind)) {
-            let labels = self.0.deps.rules.labels(facts).into();
-            let at = at.unwrap_or_else(|| self.0.deps.clock.now());
-            let seq = applied.first().and_then(|a| a.seq);
-            self.0.events.emit(Notice { seq, at, kind, cid, labels });
-        }
-        Ok(Taken::Added)
     }
 }

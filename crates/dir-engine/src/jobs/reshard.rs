@@ -2,7 +2,9 @@
 
 use super::{JobNews, Listening, Pace, Patience};
 use crate::{Engine, EngineError, Op};
-use dir_core::maintenance::{Reshard, Spread};
+use dir_core::Clock;
+use dir_core::maintenance::{Reshard, Spread, StoreMaintenance};
+use dir_core::store::StoreError;
 use futures::StreamExt;
 use std::collections::BTreeSet;
 
@@ -34,68 +36,114 @@ impl Engine {
         listening: &Listening,
     ) -> Result<ReshardReport, EngineError> {
         let op = Op::Reshard;
-        let _turn = self.turn(op)?;
-        let maintenance = self.maintenance(op)?;
-        let clock = &self.0.deps.clock;
+        let _turn = self.turn(op, &listening.by).await?;
+        let maintenance = self.maintenance(op)?.as_ref();
+        let clock = self.0.deps.clock.as_ref();
         let begun = clock.now();
-        tracing::info!(%to, dry_run, limit, "store job started: reshard");
-        let mut report = ReshardReport::default();
-        let mut left = BTreeSet::new();
-        let mut patience = Patience::new(op, None);
-        let mut pace = Pace::new(op, "move", clock.now());
-        'tries: loop {
-            let mut steps = maintenance.reshard(to, dry_run);
-            let mut looked = 0;
-            while let Some(step) = steps.next().await {
-                match step {
-                    Ok(Reshard::Total(total)) => {
-                        looked = 0;
-                        pace.total = Some(pace.done + total);
-                        pace.tell(clock.now(), listening).await?;
-                    }
-                    Ok(Reshard::Passed) => {
-                        looked += 1;
-                        pace.step(1, clock.now(), listening).await?;
-                    }
-                    Ok(Reshard::Moved(_, referrers)) => {
-                        looked += 1;
-                        patience.failures = 0;
-                        report.moved += 1;
-                        report.referrers += referrers;
-                        pace.step(1, clock.now(), listening).await?;
-                    }
-                    Ok(Reshard::Left(finding)) => {
-                        looked += 1;
-                        pace.step(1, clock.now(), listening).await?;
-                        // Another pass sees it again.
-                        if left.insert((finding.place.clone(), finding.tag.clone())) {
-                            listening.tell(op, JobNews::Finding(finding)).await?;
-                        }
-                    }
-                    Ok(Reshard::Done) => {
-                        report.done = true;
-                        break 'tries;
-                    }
-                    Err(error) => {
-                        drop(steps);
-                        // What was looked at in this try is looked at again, or gone.
-                        pace.done = pace.done.saturating_sub(looked).max(report.moved);
-                        patience.wait(error).await?;
-                        continue 'tries;
-                    }
-                }
-                if limit.is_some_and(|limit| report.moved >= limit) {
-                    break 'tries;
-                }
-            }
-            break;
+        tracing::info!(%to, dry_run, limit, by = %listening.by, "store job started: reshard");
+        let mut conversion = Conversion {
+            clock,
+            listening,
+            limit,
+            report: ReshardReport::default(),
+            left: BTreeSet::new(),
+            pace: Pace::new(op, "move", begun),
+            patience: Patience::new(op, None),
+        };
+        while let Some(error) = conversion.attempt(maintenance, to, dry_run).await? {
+            conversion.patience.wait(error).await?;
         }
-        pace.tell(clock.now(), listening).await?;
-        report.left = left.len() as u64;
-        report.remaining =
-            if report.done { 0 } else { pace.total.unwrap_or_default().saturating_sub(pace.done) };
-        report.millis = u64::try_from(clock.now().0.saturating_sub(begun.0)).unwrap_or_default();
+        let report = conversion.end(begun.0).await?;
         tracing::info!(%to, moved = report.moved, left = report.left, done = report.done, "store job finished: reshard");
         Ok(report)
+    }
+}
+
+/// What came of a step.
+enum After {
+    /// There is more.
+    Step,
+    /// Nothing is left, or the limit is reached.
+    Over,
+}
+
+/// A conversion under way, over all its attempts.
+struct Conversion<'a> {
+    clock: &'a dyn Clock,
+    listening: &'a Listening,
+    limit: Option<u64>,
+    report: ReshardReport,
+    /// What cannot be moved; another pass sees it again.
+    left: BTreeSet<(String, String)>,
+    pace: Pace,
+    patience: Patience,
+}
+
+impl Conversion<'_> {
+    /// Goes on with what is left, to the end or to the store's first failure.
+    async fn attempt(
+        &mut self,
+        maintenance: &dyn StoreMaintenance,
+        to: Spread,
+        dry_run: bool,
+    ) -> Result<Option<StoreError>, EngineError> {
+        let mut steps = maintenance.reshard(to, dry_run);
+        let mut looked = 0;
+        while let Some(step) = steps.next().await {
+            match step {
+                Ok(step) => {
+                    if let After::Over = self.step(step, &mut looked).await? {
+                        break;
+                    }
+                }
+                Err(error) => {
+                    // What was looked at in this attempt is looked at again, or gone.
+                    self.pace.done = self.pace.done.saturating_sub(looked).max(self.report.moved);
+                    return Ok(Some(error));
+                }
+            }
+        }
+        Ok(None)
+    }
+
+    async fn step(&mut self, step: Reshard, looked: &mut u64) -> Result<After, EngineError> {
+        match step {
+            Reshard::Total(total) => {
+                *looked = 0;
+                self.pace.total = Some(self.pace.done + total);
+                self.pace.tell(self.clock.now(), self.listening).await?;
+                return Ok(After::Step);
+            }
+            Reshard::Done => {
+                self.report.done = true;
+                return Ok(After::Over);
+            }
+            Reshard::Passed => {}
+            Reshard::Moved(_, referrers) => {
+                self.patience.failures = 0;
+                self.report.moved += 1;
+                self.report.referrers += referrers;
+            }
+            Reshard::Left(finding) => {
+                if self.left.insert((finding.place.clone(), finding.tag.clone())) {
+                    self.listening.tell(Op::Reshard, JobNews::Finding(finding)).await?;
+                }
+            }
+        }
+        *looked += 1;
+        self.pace.step(1, self.clock.now(), self.listening).await?;
+        let reached = self.limit.is_some_and(|limit| self.report.moved >= limit);
+        Ok(if reached { After::Over } else { After::Step })
+    }
+
+    async fn end(mut self, begun: i64) -> Result<ReshardReport, EngineError> {
+        self.pace.tell(self.clock.now(), self.listening).await?;
+        let report = &mut self.report;
+        report.left = self.left.len() as u64;
+        if !report.done {
+            report.remaining = self.pace.total.unwrap_or_default().saturating_sub(self.pace.done);
+        }
+        report.millis = u64::try_from(self.clock.now().0.saturating_sub(begun)).unwrap_or_default();
+        Ok(self.report)
     }
 }

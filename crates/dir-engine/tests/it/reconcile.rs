@@ -258,7 +258,7 @@ async fn pushes_and_deletes_during_comparisons_are_left_alone() {
 
 async fn audit(node: &Node, options: AuditOptions) -> (dir_engine::AuditReport, Vec<JobNews>) {
     let (tell, mut hear) = mpsc::channel(10_000);
-    let report = node.engine.audit_store(options, &Listening::new(tell)).await.unwrap();
+    let report = node.engine.audit_store(options, &Listening::new("somebody", tell)).await.unwrap();
     let mut news = Vec::new();
     while let Ok(one) = hear.try_recv() {
         news.push(one);
@@ -322,7 +322,7 @@ async fn an_audit_reports_and_a_repair_sets_right() {
 async fn a_layout_is_converted_with_progress_in_portions_and_one_job_at_a_time() {
     let node = Arc::new(node(30).await);
     let (tell, mut hear) = mpsc::channel(1);
-    let (other, listening) = (node.clone(), Listening::new(tell));
+    let (other, listening) = (node.clone(), Listening::new("somebody", tell));
     let job = tokio::spawn(async move {
         other.engine.reshard_store(Spread::Sharded, false, Some(10), &listening).await
     });
@@ -330,7 +330,11 @@ async fn a_layout_is_converted_with_progress_in_portions_and_one_job_at_a_time()
     let Some(JobNews::Progress(first)) = hear.recv().await else { panic!("progress first") };
     assert_eq!((first.total, first.done), (Some(30), 0));
     let busy = node.compare().await.unwrap_err();
-    assert!(busy.to_string().contains("another job is running: store reshard"), "{busy}");
+    let now = node.engine.clock().now();
+    let whose =
+        format!("another job is running: store reshard, begun {now} by somebody; try again when it is done");
+    assert!(busy.to_string().contains(&whose), "{busy}");
+    assert_eq!(node.engine.reconcile_status().problem, "", "another job is no failed comparison");
     while hear.recv().await.is_some() {}
     let report = job.await.unwrap().unwrap();
     assert_eq!((report.moved, report.done), (10, false));
@@ -341,13 +345,17 @@ async fn a_layout_is_converted_with_progress_in_portions_and_one_job_at_a_time()
     // A listener that goes away stops it.
     let (tell, hear) = mpsc::channel(1);
     drop(hear);
-    let stopped = node.engine.reshard_store(Spread::Sharded, false, None, &Listening::new(tell)).await;
+    let stopped =
+        node.engine.reshard_store(Spread::Sharded, false, None, &Listening::new("somebody", tell)).await;
     assert_eq!(stopped.unwrap_err().class(), Class::Cancelled);
     // A registry that stumbles does not.
     node.registry.fail_after(Kind::ManifestPut, 3, Fault::Status(500));
     let (tell, _hear) = mpsc::channel(1000);
-    let report =
-        node.engine.reshard_store(Spread::Sharded, false, None, &Listening::new(tell)).await.unwrap();
+    let report = node
+        .engine
+        .reshard_store(Spread::Sharded, false, None, &Listening::new("somebody", tell))
+        .await
+        .unwrap();
     assert!(report.done);
     assert_eq!(node.store.arrangement().await.unwrap().now, Spread::Sharded);
     let drift = node.compare().await.unwrap();

@@ -757,3 +757,813 @@ pub mod admin_service_server {
         const NAME: &'static str = SERVICE_NAME;
     }
 }
+/// Asks for an audit.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct AuditStoreRequest {
+    /// How closely it looks.
+    #[prost(enumeration = "AuditDepth", tag = "1")]
+    pub depth: i32,
+    /// Where an earlier one got to (`JobProgress.mark`); empty: from the beginning.
+    #[prost(string, tag = "2")]
+    pub from: ::prost::alloc::string::String,
+}
+/// Asks for a repair.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct RepairStoreRequest {
+    /// Only says what would be done.
+    #[prost(bool, tag = "1")]
+    pub dry_run: bool,
+    /// How closely it looks.
+    #[prost(enumeration = "AuditDepth", tag = "2")]
+    pub depth: i32,
+    /// Writes the manifest anew of records that the index has, the store has not, and whose content is still there. They
+    /// may have been deleted by somebody else.
+    #[prost(bool, tag = "3")]
+    pub restore_lost_tags: bool,
+    /// Rows that may go from the index in hundredths of all rows, 10 when absent, 100 at most. More are left, and
+    /// `Drift.held` says so.
+    #[prost(uint32, optional, tag = "4")]
+    pub max_removal_percent: ::core::option::Option<u32>,
+    /// Where an earlier one got to (`JobProgress.mark`); empty: from the beginning.
+    #[prost(string, tag = "5")]
+    pub from: ::prost::alloc::string::String,
+}
+/// Asks for a conversion.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ReshardStoreRequest {
+    /// The layout that is wanted.
+    #[prost(enumeration = "StoreLayout", tag = "1")]
+    pub to: i32,
+    /// Only says what would be moved.
+    #[prost(bool, tag = "2")]
+    pub dry_run: bool,
+    /// Ends after so many records have moved; the next run goes on. 0: when everything has.
+    #[prost(uint64, tag = "3")]
+    pub limit: u64,
+}
+/// One message of a running audit.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct AuditStoreResponse {
+    /// What is told.
+    #[prost(oneof = "audit_store_response::Told", tags = "1, 2, 3")]
+    pub told: ::core::option::Option<audit_store_response::Told>,
+}
+/// Nested message and enum types in `AuditStoreResponse`.
+pub mod audit_store_response {
+    /// What is told.
+    #[derive(Clone, PartialEq, ::prost::Oneof)]
+    pub enum Told {
+        /// How far it is.
+        #[prost(message, tag = "1")]
+        Progress(super::JobProgress),
+        /// Something that is not as it should be.
+        #[prost(message, tag = "2")]
+        Finding(super::JobFinding),
+        /// The end.
+        #[prost(message, tag = "3")]
+        Report(super::AuditReport),
+    }
+}
+/// One message of a running repair.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct RepairStoreResponse {
+    /// What is told.
+    #[prost(oneof = "repair_store_response::Told", tags = "1, 2, 3")]
+    pub told: ::core::option::Option<repair_store_response::Told>,
+}
+/// Nested message and enum types in `RepairStoreResponse`.
+pub mod repair_store_response {
+    /// What is told.
+    #[derive(Clone, PartialEq, ::prost::Oneof)]
+    pub enum Told {
+        /// How far it is.
+        #[prost(message, tag = "1")]
+        Progress(super::JobProgress),
+        /// Something that is not as it should be.
+        #[prost(message, tag = "2")]
+        Finding(super::JobFinding),
+        /// The end.
+        #[prost(message, tag = "3")]
+        Report(super::AuditReport),
+    }
+}
+/// One message of a running conversion.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct ReshardStoreResponse {
+    /// What is told.
+    #[prost(oneof = "reshard_store_response::Told", tags = "1, 2, 3")]
+    pub told: ::core::option::Option<reshard_store_response::Told>,
+}
+/// Nested message and enum types in `ReshardStoreResponse`.
+pub mod reshard_store_response {
+    /// What is told.
+    #[derive(Clone, PartialEq, ::prost::Oneof)]
+    pub enum Told {
+        /// How far it is.
+        #[prost(message, tag = "1")]
+        Progress(super::JobProgress),
+        /// Something that cannot be moved.
+        #[prost(message, tag = "2")]
+        Finding(super::JobFinding),
+        /// The end.
+        #[prost(message, tag = "3")]
+        Report(super::ReshardReport),
+    }
+}
+/// How far a job is. Said again when nothing has happened for some seconds.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct JobProgress {
+    /// What the job is doing: `inspect`, `compare`, `move`.
+    #[prost(string, tag = "1")]
+    pub phase: ::prost::alloc::string::String,
+    /// Things done in this phase.
+    #[prost(uint64, tag = "2")]
+    pub done: u64,
+    /// Things there are, when that is known.
+    #[prost(uint64, optional, tag = "3")]
+    pub total: ::core::option::Option<u64>,
+    /// Mean rate of this phase.
+    #[prost(double, tag = "4")]
+    pub per_second: f64,
+    /// Time left at this rate, when the total is known.
+    #[prost(uint64, optional, tag = "5")]
+    pub seconds_left: ::core::option::Option<u64>,
+    /// Where the job can be taken up again, when it has to be told.
+    #[prost(string, tag = "6")]
+    pub mark: ::prost::alloc::string::String,
+}
+/// Something in the store that is not as it should be.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct JobFinding {
+    /// `orphan`, `lost_tag`, `duplicate`, `stray`, `broken` or `foreign`.
+    #[prost(string, tag = "1")]
+    pub trouble: ::prost::alloc::string::String,
+    /// Where: a repository; empty when there is only one place.
+    #[prost(string, tag = "2")]
+    pub place: ::prost::alloc::string::String,
+    /// Its tag; empty without one.
+    #[prost(string, tag = "3")]
+    pub tag: ::prost::alloc::string::String,
+    /// Digest of the manifest; empty when unknown.
+    #[prost(string, tag = "4")]
+    pub manifest: ::prost::alloc::string::String,
+    /// The record concerned; empty when unknown.
+    #[prost(string, tag = "5")]
+    pub cid: ::prost::alloc::string::String,
+    /// One sentence.
+    #[prost(string, tag = "6")]
+    pub detail: ::prost::alloc::string::String,
+}
+/// Findings of one kind.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct TroubleCount {
+    /// The kind, as `JobFinding.trouble`.
+    #[prost(string, tag = "1")]
+    pub trouble: ::prost::alloc::string::String,
+    /// How many were found.
+    #[prost(uint64, tag = "2")]
+    pub found: u64,
+    /// How many of them were set right.
+    #[prost(uint64, tag = "3")]
+    pub repaired: u64,
+}
+/// Index and store compared.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Drift {
+    /// Rows of the index.
+    #[prost(uint64, tag = "1")]
+    pub rows: u64,
+    /// Names in the store: records, and referrers that have tags.
+    #[prost(uint64, tag = "2")]
+    pub names: u64,
+    /// Records in the store that the index lacks.
+    #[prost(uint64, tag = "3")]
+    pub missing_in_index: u64,
+    /// Rows of the index without a record in the store.
+    #[prost(uint64, tag = "4")]
+    pub missing_in_store: u64,
+    /// Records taken into the index.
+    #[prost(uint64, tag = "5")]
+    pub added: u64,
+    /// Rows taken out of the index.
+    #[prost(uint64, tag = "6")]
+    pub removed: u64,
+    /// Records that cannot be taken in: unreadable, or not valid.
+    #[prost(uint64, tag = "7")]
+    pub skipped: u64,
+    /// Nothing was taken out because it would have been more than is allowed.
+    #[prost(bool, tag = "8")]
+    pub held: bool,
+}
+/// The end of an audit or a repair.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct AuditReport {
+    /// Records that are as they should be.
+    #[prost(uint64, tag = "1")]
+    pub records: u64,
+    /// Referrers that are as they should be, as far as they have tags.
+    #[prost(uint64, tag = "2")]
+    pub referrers: u64,
+    /// What was found, by kind.
+    #[prost(message, repeated, tag = "3")]
+    pub troubles: ::prost::alloc::vec::Vec<TroubleCount>,
+    /// Index and store compared; absent when they could not be.
+    #[prost(message, optional, tag = "4")]
+    pub drift: ::core::option::Option<Drift>,
+    /// Why they could not be.
+    #[prost(string, tag = "5")]
+    pub drift_problem: ::prost::alloc::string::String,
+    /// Nothing is wrong (any more).
+    #[prost(bool, tag = "6")]
+    pub clean: bool,
+    /// When the job began.
+    #[prost(message, optional, tag = "7")]
+    pub started_at: ::core::option::Option<::prost_types::Timestamp>,
+    /// How long it took, in milliseconds.
+    #[prost(uint64, tag = "8")]
+    pub millis: u64,
+}
+/// The end of a conversion.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ReshardReport {
+    /// Records that are where they belong now; in a dry run: that would be moved.
+    #[prost(uint64, tag = "1")]
+    pub moved: u64,
+    /// Referrers that went with them.
+    #[prost(uint64, tag = "2")]
+    pub referrers: u64,
+    /// Records that cannot be moved and stay where they are.
+    #[prost(uint64, tag = "3")]
+    pub left: u64,
+    /// Nothing is left to do. Otherwise the limit came first, and another run goes on.
+    #[prost(bool, tag = "4")]
+    pub done: bool,
+    /// What is still to be looked at when the limit came first.
+    #[prost(uint64, tag = "5")]
+    pub remaining: u64,
+    /// When the job began.
+    #[prost(message, optional, tag = "6")]
+    pub started_at: ::core::option::Option<::prost_types::Timestamp>,
+    /// How long it took, in milliseconds.
+    #[prost(uint64, tag = "7")]
+    pub millis: u64,
+}
+/// How closely a job looks at records.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
+#[repr(i32)]
+pub enum AuditDepth {
+    /// As AUDIT_DEPTH_MANIFESTS.
+    Unspecified = 0,
+    /// Manifests only.
+    Manifests = 1,
+    /// Manifests, and every record's content against its CID.
+    Contents = 2,
+}
+impl AuditDepth {
+    /// String value of the enum field names used in the ProtoBuf definition.
+    ///
+    /// The values are not transformed in any way and thus are considered stable
+    /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+    pub fn as_str_name(&self) -> &'static str {
+        match self {
+            Self::Unspecified => "AUDIT_DEPTH_UNSPECIFIED",
+            Self::Manifests => "AUDIT_DEPTH_MANIFESTS",
+            Self::Contents => "AUDIT_DEPTH_CONTENTS",
+        }
+    }
+    /// Creates an enum from field names used in the ProtoBuf definition.
+    pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+        match value {
+            "AUDIT_DEPTH_UNSPECIFIED" => Some(Self::Unspecified),
+            "AUDIT_DEPTH_MANIFESTS" => Some(Self::Manifests),
+            "AUDIT_DEPTH_CONTENTS" => Some(Self::Contents),
+            _ => None,
+        }
+    }
+}
+/// How records are spread over a registry.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
+#[repr(i32)]
+pub enum StoreLayout {
+    /// Refused.
+    Unspecified = 0,
+    /// Everything in one repository.
+    Single = 1,
+    /// One repository for each of 4,096 parts of the digest space.
+    Sharded = 2,
+}
+impl StoreLayout {
+    /// String value of the enum field names used in the ProtoBuf definition.
+    ///
+    /// The values are not transformed in any way and thus are considered stable
+    /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+    pub fn as_str_name(&self) -> &'static str {
+        match self {
+            Self::Unspecified => "STORE_LAYOUT_UNSPECIFIED",
+            Self::Single => "STORE_LAYOUT_SINGLE",
+            Self::Sharded => "STORE_LAYOUT_SHARDED",
+        }
+    }
+    /// Creates an enum from field names used in the ProtoBuf definition.
+    pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+        match value {
+            "STORE_LAYOUT_UNSPECIFIED" => Some(Self::Unspecified),
+            "STORE_LAYOUT_SINGLE" => Some(Self::Single),
+            "STORE_LAYOUT_SHARDED" => Some(Self::Sharded),
+            _ => None,
+        }
+    }
+}
+/// Generated client implementations.
+pub mod store_jobs_service_client {
+    #![allow(
+        unused_variables,
+        dead_code,
+        missing_docs,
+        clippy::wildcard_imports,
+        clippy::let_unit_value,
+    )]
+    use tonic::codegen::*;
+    use tonic::codegen::http::Uri;
+    /// Jobs of an operator on the store of a node. One runs at a time; another is refused with FAILED_PRECONDITION, which
+    /// names the one that runs, who asked for it and since when. A job runs as long as its caller listens: when the call
+    /// ends it stops at its next step, and what is done stays done. Every job may be run again and goes on with what is left.
+    #[derive(Debug, Clone)]
+    pub struct StoreJobsServiceClient<T> {
+        inner: tonic::client::Grpc<T>,
+    }
+    impl StoreJobsServiceClient<tonic::transport::Channel> {
+        /// Attempt to create a new client by connecting to a given endpoint.
+        pub async fn connect<D>(dst: D) -> Result<Self, tonic::transport::Error>
+        where
+            D: TryInto<tonic::transport::Endpoint>,
+            D::Error: Into<StdError>,
+        {
+            let conn = tonic::transport::Endpoint::new(dst)?.connect().await?;
+            Ok(Self::new(conn))
+        }
+    }
+    impl<T> StoreJobsServiceClient<T>
+    where
+        T: tonic::client::GrpcService<tonic::body::Body>,
+        T::Error: Into<StdError>,
+        T::ResponseBody: Body<Data = Bytes> + std::marker::Send + 'static,
+        <T::ResponseBody as Body>::Error: Into<StdError> + std::marker::Send,
+    {
+        pub fn new(inner: T) -> Self {
+            let inner = tonic::client::Grpc::new(inner);
+            Self { inner }
+        }
+        pub fn with_origin(inner: T, origin: Uri) -> Self {
+            let inner = tonic::client::Grpc::with_origin(inner, origin);
+            Self { inner }
+        }
+        pub fn with_interceptor<F>(
+            inner: T,
+            interceptor: F,
+        ) -> StoreJobsServiceClient<InterceptedService<T, F>>
+        where
+            F: tonic::service::Interceptor,
+            T::ResponseBody: Default,
+            T: tonic::codegen::Service<
+                http::Request<tonic::body::Body>,
+                Response = http::Response<
+                    <T as tonic::client::GrpcService<tonic::body::Body>>::ResponseBody,
+                >,
+            >,
+            <T as tonic::codegen::Service<
+                http::Request<tonic::body::Body>,
+            >>::Error: Into<StdError> + std::marker::Send + std::marker::Sync,
+        {
+            StoreJobsServiceClient::new(InterceptedService::new(inner, interceptor))
+        }
+        /// Compress requests with the given encoding.
+        ///
+        /// This requires the server to support it otherwise it might respond with an
+        /// error.
+        #[must_use]
+        pub fn send_compressed(mut self, encoding: CompressionEncoding) -> Self {
+            self.inner = self.inner.send_compressed(encoding);
+            self
+        }
+        /// Enable decompressing responses.
+        #[must_use]
+        pub fn accept_compressed(mut self, encoding: CompressionEncoding) -> Self {
+            self.inner = self.inner.accept_compressed(encoding);
+            self
+        }
+        /// Limits the maximum size of a decoded message.
+        ///
+        /// Default: `4MB`
+        #[must_use]
+        pub fn max_decoding_message_size(mut self, limit: usize) -> Self {
+            self.inner = self.inner.max_decoding_message_size(limit);
+            self
+        }
+        /// Limits the maximum size of an encoded message.
+        ///
+        /// Default: `usize::MAX`
+        #[must_use]
+        pub fn max_encoding_message_size(mut self, limit: usize) -> Self {
+            self.inner = self.inner.max_encoding_message_size(limit);
+            self
+        }
+        /// Looks at everything in the store and compares it with the index. Changes nothing.
+        pub async fn audit_store(
+            &mut self,
+            request: impl tonic::IntoRequest<super::AuditStoreRequest>,
+        ) -> std::result::Result<
+            tonic::Response<tonic::codec::Streaming<super::AuditStoreResponse>>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/directory.admin.v1.StoreJobsService/AuditStore",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(
+                    GrpcMethod::new("directory.admin.v1.StoreJobsService", "AuditStore"),
+                );
+            self.inner.server_streaming(req, path, codec).await
+        }
+        /// The same, and sets right what it finds: orphans are removed, misplaced records brought home, index and store made
+        /// to agree.
+        pub async fn repair_store(
+            &mut self,
+            request: impl tonic::IntoRequest<super::RepairStoreRequest>,
+        ) -> std::result::Result<
+            tonic::Response<tonic::codec::Streaming<super::RepairStoreResponse>>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/directory.admin.v1.StoreJobsService/RepairStore",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(
+                    GrpcMethod::new("directory.admin.v1.StoreJobsService", "RepairStore"),
+                );
+            self.inner.server_streaming(req, path, codec).await
+        }
+        /// Moves every record of a registry to where another layout wants it, while everybody is served.
+        pub async fn reshard_store(
+            &mut self,
+            request: impl tonic::IntoRequest<super::ReshardStoreRequest>,
+        ) -> std::result::Result<
+            tonic::Response<tonic::codec::Streaming<super::ReshardStoreResponse>>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/directory.admin.v1.StoreJobsService/ReshardStore",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(
+                    GrpcMethod::new(
+                        "directory.admin.v1.StoreJobsService",
+                        "ReshardStore",
+                    ),
+                );
+            self.inner.server_streaming(req, path, codec).await
+        }
+    }
+}
+/// Generated server implementations.
+pub mod store_jobs_service_server {
+    #![allow(
+        unused_variables,
+        dead_code,
+        missing_docs,
+        clippy::wildcard_imports,
+        clippy::let_unit_value,
+    )]
+    use tonic::codegen::*;
+    /// Generated trait containing gRPC methods that should be implemented for use with StoreJobsServiceServer.
+    #[async_trait]
+    pub trait StoreJobsService: std::marker::Send + std::marker::Sync + 'static {
+        /// Server streaming response type for the AuditStore method.
+        type AuditStoreStream: tonic::codegen::tokio_stream::Stream<
+                Item = std::result::Result<super::AuditStoreResponse, tonic::Status>,
+            >
+            + std::marker::Send
+            + 'static;
+        /// Looks at everything in the store and compares it with the index. Changes nothing.
+        async fn audit_store(
+            &self,
+            request: tonic::Request<super::AuditStoreRequest>,
+        ) -> std::result::Result<tonic::Response<Self::AuditStoreStream>, tonic::Status>;
+        /// Server streaming response type for the RepairStore method.
+        type RepairStoreStream: tonic::codegen::tokio_stream::Stream<
+                Item = std::result::Result<super::RepairStoreResponse, tonic::Status>,
+            >
+            + std::marker::Send
+            + 'static;
+        /// The same, and sets right what it finds: orphans are removed, misplaced records brought home, index and store made
+        /// to agree.
+        async fn repair_store(
+            &self,
+            request: tonic::Request<super::RepairStoreRequest>,
+        ) -> std::result::Result<
+            tonic::Response<Self::RepairStoreStream>,
+            tonic::Status,
+        >;
+        /// Server streaming response type for the ReshardStore method.
+        type ReshardStoreStream: tonic::codegen::tokio_stream::Stream<
+                Item = std::result::Result<super::ReshardStoreResponse, tonic::Status>,
+            >
+            + std::marker::Send
+            + 'static;
+        /// Moves every record of a registry to where another layout wants it, while everybody is served.
+        async fn reshard_store(
+            &self,
+            request: tonic::Request<super::ReshardStoreRequest>,
+        ) -> std::result::Result<
+            tonic::Response<Self::ReshardStoreStream>,
+            tonic::Status,
+        >;
+    }
+    /// Jobs of an operator on the store of a node. One runs at a time; another is refused with FAILED_PRECONDITION, which
+    /// names the one that runs, who asked for it and since when. A job runs as long as its caller listens: when the call
+    /// ends it stops at its next step, and what is done stays done. Every job may be run again and goes on with what is left.
+    #[derive(Debug)]
+    pub struct StoreJobsServiceServer<T> {
+        inner: Arc<T>,
+        accept_compression_encodings: EnabledCompressionEncodings,
+        send_compression_encodings: EnabledCompressionEncodings,
+        max_decoding_message_size: Option<usize>,
+        max_encoding_message_size: Option<usize>,
+    }
+    impl<T> StoreJobsServiceServer<T> {
+        pub fn new(inner: T) -> Self {
+            Self::from_arc(Arc::new(inner))
+        }
+        pub fn from_arc(inner: Arc<T>) -> Self {
+            Self {
+                inner,
+                accept_compression_encodings: Default::default(),
+                send_compression_encodings: Default::default(),
+                max_decoding_message_size: None,
+                max_encoding_message_size: None,
+            }
+        }
+        pub fn with_interceptor<F>(
+            inner: T,
+            interceptor: F,
+        ) -> InterceptedService<Self, F>
+        where
+            F: tonic::service::Interceptor,
+        {
+            InterceptedService::new(Self::new(inner), interceptor)
+        }
+        /// Enable decompressing requests with the given encoding.
+        #[must_use]
+        pub fn accept_compressed(mut self, encoding: CompressionEncoding) -> Self {
+            self.accept_compression_encodings.enable(encoding);
+            self
+        }
+        /// Compress responses with the given encoding, if the client supports it.
+        #[must_use]
+        pub fn send_compressed(mut self, encoding: CompressionEncoding) -> Self {
+            self.send_compression_encodings.enable(encoding);
+            self
+        }
+        /// Limits the maximum size of a decoded message.
+        ///
+        /// Default: `4MB`
+        #[must_use]
+        pub fn max_decoding_message_size(mut self, limit: usize) -> Self {
+            self.max_decoding_message_size = Some(limit);
+            self
+        }
+        /// Limits the maximum size of an encoded message.
+        ///
+        /// Default: `usize::MAX`
+        #[must_use]
+        pub fn max_encoding_message_size(mut self, limit: usize) -> Self {
+            self.max_encoding_message_size = Some(limit);
+            self
+        }
+    }
+    impl<T, B> tonic::codegen::Service<http::Request<B>> for StoreJobsServiceServer<T>
+    where
+        T: StoreJobsService,
+        B: Body + std::marker::Send + 'static,
+        B::Error: Into<StdError> + std::marker::Send + 'static,
+    {
+        type Response = http::Response<tonic::body::Body>;
+        type Error = std::convert::Infallible;
+        type Future = BoxFuture<Self::Response, Self::Error>;
+        fn poll_ready(
+            &mut self,
+            _cx: &mut Context<'_>,
+        ) -> Poll<std::result::Result<(), Self::Error>> {
+            Poll::Ready(Ok(()))
+        }
+        fn call(&mut self, req: http::Request<B>) -> Self::Future {
+            match req.uri().path() {
+                "/directory.admin.v1.StoreJobsService/AuditStore" => {
+                    #[allow(non_camel_case_types)]
+                    struct AuditStoreSvc<T: StoreJobsService>(pub Arc<T>);
+                    impl<
+                        T: StoreJobsService,
+                    > tonic::server::ServerStreamingService<super::AuditStoreRequest>
+                    for AuditStoreSvc<T> {
+                        type Response = super::AuditStoreResponse;
+                        type ResponseStream = T::AuditStoreStream;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::ResponseStream>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::AuditStoreRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as StoreJobsService>::audit_store(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = AuditStoreSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.server_streaming(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/directory.admin.v1.StoreJobsService/RepairStore" => {
+                    #[allow(non_camel_case_types)]
+                    struct RepairStoreSvc<T: StoreJobsService>(pub Arc<T>);
+                    impl<
+                        T: StoreJobsService,
+                    > tonic::server::ServerStreamingService<super::RepairStoreRequest>
+                    for RepairStoreSvc<T> {
+                        type Response = super::RepairStoreResponse;
+                        type ResponseStream = T::RepairStoreStream;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::ResponseStream>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::RepairStoreRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as StoreJobsService>::repair_store(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = RepairStoreSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.server_streaming(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/directory.admin.v1.StoreJobsService/ReshardStore" => {
+                    #[allow(non_camel_case_types)]
+                    struct ReshardStoreSvc<T: StoreJobsService>(pub Arc<T>);
+                    impl<
+                        T: StoreJobsService,
+                    > tonic::server::ServerStreamingService<super::ReshardStoreRequest>
+                    for ReshardStoreSvc<T> {
+                        type Response = super::ReshardStoreResponse;
+                        type ResponseStream = T::ReshardStoreStream;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::ResponseStream>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::ReshardStoreRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as StoreJobsService>::reshard_store(&inner, request)
+                                    .await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = ReshardStoreSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.server_streaming(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                _ => {
+                    Box::pin(async move {
+                        let mut response = http::Response::new(
+                            tonic::body::Body::default(),
+                        );
+                        let headers = response.headers_mut();
+                        headers
+                            .insert(
+                                tonic::Status::GRPC_STATUS,
+                                (tonic::Code::Unimplemented as i32).into(),
+                            );
+                        headers
+                            .insert(
+                                http::header::CONTENT_TYPE,
+                                tonic::metadata::GRPC_CONTENT_TYPE,
+                            );
+                        Ok(response)
+                    })
+                }
+            }
+        }
+    }
+    impl<T> Clone for StoreJobsServiceServer<T> {
+        fn clone(&self) -> Self {
+            let inner = self.inner.clone();
+            Self {
+                inner,
+                accept_compression_encodings: self.accept_compression_encodings,
+                send_compression_encodings: self.send_compression_encodings,
+                max_decoding_message_size: self.max_decoding_message_size,
+                max_encoding_message_size: self.max_encoding_message_size,
+            }
+        }
+    }
+    /// Generated gRPC service name
+    pub const SERVICE_NAME: &str = "directory.admin.v1.StoreJobsService";
+    impl<T> tonic::server::NamedService for StoreJobsServiceServer<T> {
+        const NAME: &'static str = SERVICE_NAME;
+    }
+}

@@ -9,4 +9,5 @@ mod layers;
 mod passthrough;
 mod rolling;
 mod rotation;
+mod store_jobs;
 mod verify;

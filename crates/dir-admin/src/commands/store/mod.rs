@@ -1,0 +1,130 @@
+//! `dir-admin store`
+
+mod online;
+mod summary;
+mod tell;
+
+use super::failed;
+use crate::cli::GlobalArgs;
+use clap::{Args, Subcommand, ValueEnum};
+use dir_client::exit;
+
+/// The store of a server: what is in it, what is wrong with it, how it is laid out
+#[derive(Debug, Subcommand)]
+pub(crate) enum StoreCommand {
+    Audit(AuditArgs),
+    Repair(RepairArgs),
+    Reshard(ReshardArgs),
+}
+
+const AUDIT_EXAMPLES: &str = "\
+Examples:
+  dir-admin store audit
+  dir-admin store audit --contents --output json";
+
+/// Look at everything in the store and compare it with the index; change nothing
+///
+/// Finds orphans (referrers whose record is gone), lost tags, duplicates and strays (records where the layout does not
+/// want them), broken records, and drift between index and store. Exit code 10 when something is wrong. The job runs in
+/// the server as long as this command does; one runs at a time.
+#[derive(Debug, Args)]
+#[command(after_help = AUDIT_EXAMPLES)]
+pub(crate) struct AuditArgs {
+    /// Read every record and hash it, not only its manifest
+    #[arg(long)]
+    contents: bool,
+    /// Go on where an earlier run got to: the mark that it printed
+    #[arg(long, value_name = "MARK")]
+    from: Option<String>,
+}
+
+const REPAIR_EXAMPLES: &str = "\
+Examples:
+  dir-admin store repair --dry-run
+  dir-admin store repair --yes --restore-lost-tags";
+
+/// Look at everything as audit does, and set right what it finds
+///
+/// Removes orphans, brings misplaced records home, takes records into the index that it lacks, and rows out of it whose
+/// records are gone. Broken records and what belongs to others are only named. Exit code 10 when something is left.
+#[derive(Debug, Args)]
+#[command(after_help = REPAIR_EXAMPLES)]
+#[allow(clippy::struct_excessive_bools)] // flags
+pub(crate) struct RepairArgs {
+    /// Only say what would be done
+    #[arg(long)]
+    dry_run: bool,
+    /// Needed unless it is a dry run: orphaned referrers and rows without a record go
+    #[arg(long, required_unless_present = "dry_run")]
+    yes: bool,
+    /// Read every record and hash it, not only its manifest
+    #[arg(long)]
+    contents: bool,
+    /// Write the manifest anew of records that the index has, the store has not, and whose content is still there
+    /// (somebody else may have deleted them on purpose)
+    #[arg(long)]
+    restore_lost_tags: bool,
+    /// Rows that may go from the index, in hundredths of all rows; more are left and named
+    #[arg(long, value_name = "PERCENT", default_value_t = 10, value_parser = clap::value_parser!(u32).range(0..=100))]
+    max_removal_percent: u32,
+    /// Go on where an earlier run got to: the mark that it printed
+    #[arg(long, value_name = "MARK")]
+    from: Option<String>,
+}
+
+const RESHARD_EXAMPLES: &str = "\
+Examples:
+  dir-admin store reshard --to sharded --dry-run
+  dir-admin store reshard --to sharded --limit 1000
+  dir-admin store reshard --to sharded";
+
+/// A layout of a registry.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Layout {
+    /// One repository for each of 4,096 parts of the digest space
+    Sharded,
+    /// Everything in one repository
+    Single,
+}
+
+impl Layout {
+    const fn name(self) -> &'static str {
+        match self {
+            Layout::Sharded => "sharded",
+            Layout::Single => "single",
+        }
+    }
+}
+
+/// Move every record to where another layout wants it, while everybody is served
+///
+/// Only a registry has layouts. May be stopped at any moment, by either side: the next run goes on with what is left.
+/// Exit code 10 when a limit ended it, or records are left that cannot be moved.
+#[derive(Debug, Args)]
+#[command(after_help = RESHARD_EXAMPLES)]
+pub(crate) struct ReshardArgs {
+    /// The layout that is wanted
+    #[arg(long, value_enum, value_name = "LAYOUT")]
+    to: Layout,
+    /// Only say what would be moved
+    #[arg(long)]
+    dry_run: bool,
+    /// End after so many records; the next run goes on
+    #[arg(long, value_name = "RECORDS", value_parser = clap::value_parser!(u64).range(1..))]
+    limit: Option<u64>,
+}
+
+pub(crate) async fn run(global: &GlobalArgs, command: StoreCommand) -> u8 {
+    let (what, outcome) = match command {
+        StoreCommand::Audit(args) => ("store audit", online::audit(global, args).await),
+        StoreCommand::Repair(args) => ("store repair", online::repair(global, args).await),
+        StoreCommand::Reshard(args) => ("store reshard", online::reshard(global, args).await),
+    };
+    match outcome {
+        Ok(summary) => {
+            super::print(&summary.text(global.output));
+            if summary.is_good() { exit::OK } else { exit::PARTIAL }
+        }
+        Err(failure) => failed(global, what, &failure),
+    }
+}

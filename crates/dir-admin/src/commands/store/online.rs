@@ -1,0 +1,172 @@
+//! The jobs of a running server.
+
+use super::summary::{Done, Found, Summary};
+use super::tell::{Progress, Tell};
+use super::{AuditArgs, Layout, RepairArgs, ReshardArgs};
+use crate::cli::GlobalArgs;
+use crate::commands::connect;
+use crate::report::Failure;
+use dir_client::{Client, ClientError, Job, Kind};
+use dir_proto::directory::admin::v1 as pb;
+use dir_runtime::SystemClock;
+use prost::Message;
+use std::sync::Arc;
+use std::time::Instant;
+
+/// One message of a job.
+enum Told {
+    Progress(pb::JobProgress),
+    Finding(pb::JobFinding),
+    Done(Done),
+    /// Something that this version does not know.
+    Other,
+}
+
+pub(super) async fn audit(global: &GlobalArgs, args: AuditArgs) -> Result<Summary, Failure> {
+    use pb::audit_store_response::Told as Wire;
+    let client = client(global).await?;
+    let request = pb::AuditStoreRequest { depth: depth(args.contents), from: args.from.unwrap_or_default() };
+    let run = Listener::new("store audit", false, &client);
+    let job = client.audit_store(&request).await?;
+    run.listen(job, |message: pb::AuditStoreResponse| match message.told {
+        Some(Wire::Progress(progress)) => Told::Progress(progress),
+        Some(Wire::Finding(finding)) => Told::Finding(finding),
+        Some(Wire::Report(report)) => Told::Done(Done::audit(report)),
+        None => Told::Other,
+    })
+    .await
+}
+
+pub(super) async fn repair(global: &GlobalArgs, args: RepairArgs) -> Result<Summary, Failure> {
+    use pb::repair_store_response::Told as Wire;
+    let client = client(global).await?;
+    let request = pb::RepairStoreRequest {
+        dry_run: args.dry_run,
+        depth: depth(args.contents),
+        restore_lost_tags: args.restore_lost_tags,
+        max_removal_percent: Some(args.max_removal_percent),
+        from: args.from.unwrap_or_default(),
+    };
+    let run = Listener::new("store repair", args.dry_run, &client);
+    let job = client.repair_store(&request).await?;
+    run.listen(job, |message: pb::RepairStoreResponse| match message.told {
+        Some(Wire::Progress(progress)) => Told::Progress(progress),
+        Some(Wire::Finding(finding)) => Told::Finding(finding),
+        Some(Wire::Report(report)) => Told::Done(Done::audit(report)),
+        None => Told::Other,
+    })
+    .await
+}
+
+pub(super) async fn reshard(global: &GlobalArgs, args: ReshardArgs) -> Result<Summary, Failure> {
+    use pb::reshard_store_response::Told as Wire;
+    let client = client(global).await?;
+    let to = match args.to {
+        Layout::Sharded => pb::StoreLayout::Sharded,
+        Layout::Single => pb::StoreLayout::Single,
+    };
+    let limit = args.limit.unwrap_or_default();
+    let request = pb::ReshardStoreRequest { to: to.into(), dry_run: args.dry_run, limit };
+    let run = Listener::new("store reshard", args.dry_run, &client);
+    let job = client.reshard_store(&request).await?;
+    run.listen(job, |message: pb::ReshardStoreResponse| match message.told {
+        Some(Wire::Progress(progress)) => Told::Progress(progress),
+        Some(Wire::Finding(finding)) => Told::Finding(finding),
+        Some(Wire::Report(pb::ReshardReport { moved, referrers, left, remaining, done, .. })) => {
+            Told::Done(Done::Reshard { to: args.to.name(), moved, referrers, left, remaining, done })
+        }
+        None => Told::Other,
+    })
+    .await
+}
+
+async fn client(global: &GlobalArgs) -> Result<Client, Failure> {
+    Ok(Client::new(connect::config(global)?, Arc::new(SystemClock)).await?)
+}
+
+fn depth(contents: bool) -> i32 {
+    let depth = if contents { pb::AuditDepth::Contents } else { pb::AuditDepth::Manifests };
+    depth.into()
+}
+
+/// A job that is listened to.
+struct Listener {
+    job: &'static str,
+    dry_run: bool,
+    target: String,
+    begun: Instant,
+    tell: Tell,
+}
+
+impl Listener {
+    fn new(job: &'static str, dry_run: bool, client: &Client) -> Self {
+        Self { job, dry_run, target: client.address(), begun: Instant::now(), tell: Tell::new() }
+    }
+
+    /// Until its report, or its failure.
+    async fn listen<A: Message + Default>(
+        mut self,
+        mut job: Job<A>,
+        told: impl Fn(A) -> Told,
+    ) -> Result<Summary, Failure> {
+        loop {
+            let message = job.next().await.unwrap_or_else(|| Err(self.early()));
+            match message.map(&told) {
+                Ok(Told::Progress(progress)) => self.tell.progress(&Progress {
+                    phase: progress.phase,
+                    done: progress.done,
+                    total: progress.total,
+                    per_second: progress.per_second,
+                    seconds_left: progress.seconds_left,
+                    mark: progress.mark,
+                }),
+                Ok(Told::Finding(found)) => self.tell.finding(Found {
+                    trouble: found.trouble,
+                    place: found.place,
+                    tag: found.tag,
+                    manifest: found.manifest,
+                    cid: found.cid,
+                    detail: found.detail,
+                }),
+                Ok(Told::Other) => {}
+                Ok(Told::Done(done)) => return Ok(self.done(done)),
+                Err(error) => return Err(self.broken(error)),
+            }
+        }
+    }
+
+    fn early(&self) -> ClientError {
+        let cause = "the server ended the job without a report";
+        ClientError::new(Kind::Disconnected, format!("{} at {}", self.job, self.target), cause, "")
+    }
+
+    fn done(mut self, done: Done) -> Summary {
+        self.tell.close();
+        let (findings, more_findings) = (std::mem::take(&mut self.tell.findings), self.tell.more_findings);
+        Summary {
+            status: if done.is_good() { "ok" } else { "warning" },
+            job: self.job,
+            target: self.target,
+            dry_run: self.dry_run,
+            done,
+            seconds: self.begun.elapsed().as_secs_f64(),
+            findings,
+            more_findings,
+        }
+    }
+
+    /// What is done stays done: the next run goes on.
+    fn broken(mut self, error: ClientError) -> Failure {
+        self.tell.close();
+        let interrupted =
+            matches!(error.kind(), Kind::Disconnected | Kind::Unavailable | Kind::Timeout | Kind::Cancelled);
+        let mut failure = Failure::from(error);
+        let mark = self.tell.mark();
+        if interrupted && !mark.is_empty() {
+            failure.next = format!("{}; to go on where it was: --from {mark}", failure.next);
+        } else if interrupted {
+            failure.next = format!("{}; run it again: it goes on with what is left", failure.next);
+        }
+        failure
+    }
+}
