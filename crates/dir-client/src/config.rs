@@ -2,6 +2,7 @@
 //! so that an error can say which flag or variable to change.
 
 use crate::address::DEFAULT_SERVER_ADDRESS;
+use dir_core::policy::IdPattern;
 use dir_core::{SpiffeId, TrustDomain};
 use std::fmt;
 use std::path::PathBuf;
@@ -126,26 +127,55 @@ pub enum ExpectedServer {
     TrustDomain(TrustDomain),
     /// Exactly this workload.
     Id(SpiffeId),
+    /// Any workload whose whole ID this pattern means.
+    Pattern(IdPattern),
+}
+
+/// Why a text names no server to expect.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "{text:?} names no server: {cause}; write spiffe://example.org/ns/dir/sa/api, a pattern (`*` is one whole segment or \
+     label, `/**` the rest of a path), or a trust domain"
+)]
+pub struct ExpectedServerError {
+    text: String,
+    cause: String,
 }
 
 impl FromStr for ExpectedServer {
-    type Err = dir_core::identity::IdError;
+    type Err = ExpectedServerError;
 
-    /// `spiffe://example.org/ns/dir/sa/api` is that workload; `spiffe://example.org` and `example.org` are any
-    /// workload of the trust domain; nothing is the own trust domain.
+    /// `spiffe://example.org/ns/dir/sa/api` is that workload; `spiffe://example.org/ns/*/sa/api` and
+    /// `spiffe://example.org/ns/dir/**` are patterns; `spiffe://example.org/**`, `spiffe://example.org` and
+    /// `example.org` are any workload of the trust domain; nothing is the own trust domain.
     fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let bad = |cause: &dyn fmt::Display| ExpectedServerError {
+            text: text.to_owned(),
+            cause: cause.to_string(),
+        };
         if text.is_empty() {
             return Ok(ExpectedServer::OwnTrustDomain);
         }
-        if text.get(..9).is_some_and(|p| p.eq_ignore_ascii_case("spiffe://")) {
-            let id: SpiffeId = text.parse()?;
+        let has_scheme = text.get(..9).is_some_and(|p| p.eq_ignore_ascii_case("spiffe://"));
+        if text.contains('*') {
+            let whole = if has_scheme { text.to_owned() } else { format!("spiffe://{text}") };
+            let has_path = whole[9..].contains('/');
+            let whole = if has_path { whole } else { format!("{whole}/**") };
+            let pattern: IdPattern = whole.parse().map_err(|e: String| bad(&e))?;
+            return Ok(match pattern.trust_domain() {
+                Some(domain) if pattern.is_about_every_path() => ExpectedServer::TrustDomain(domain.clone()),
+                _ => ExpectedServer::Pattern(pattern),
+            });
+        }
+        if has_scheme {
+            let id: SpiffeId = text.parse().map_err(|e| bad(&e))?;
             return Ok(if id.is_root() {
                 ExpectedServer::TrustDomain(id.trust_domain().clone())
             } else {
                 ExpectedServer::Id(id)
             });
         }
-        text.parse().map(ExpectedServer::TrustDomain)
+        text.parse().map(ExpectedServer::TrustDomain).map_err(|e| bad(&e))
     }
 }
 
@@ -242,7 +272,27 @@ mod tests {
         assert_eq!("spiffe://example.org".parse(), Ok(ExpectedServer::TrustDomain(domain)));
         let id = "spiffe://example.org/api";
         assert_eq!(id.parse(), Ok(ExpectedServer::Id(id.parse().unwrap())));
-        assert!("spiffe://example.org/".parse::<ExpectedServer>().is_err());
-        assert!("exa mple".parse::<ExpectedServer>().is_err());
+        let domain: TrustDomain = "example.org".parse().unwrap();
+        assert_eq!("spiffe://example.org/**".parse(), Ok(ExpectedServer::TrustDomain(domain)));
+        for text in
+            ["spiffe://example.org/ns/*/sa/api", "spiffe://example.org/ns/**", "spiffe://*.example.org/api"]
+        {
+            assert_eq!(text.parse(), Ok(ExpectedServer::Pattern(text.parse().unwrap())));
+        }
+        let labels = Ok(ExpectedServer::Pattern("spiffe://*.example.org/**".parse().unwrap()));
+        assert_eq!("*.example.org".parse(), labels);
+        assert_eq!("spiffe://*.example.org".parse(), labels);
+        for text in [
+            "spiffe://example.org/",
+            "exa mple",
+            "*",
+            "spiffe://*",
+            "spiffe://*/**",
+            "spiffe://example.org/a*",
+            "a/b",
+        ] {
+            let error = text.parse::<ExpectedServer>().unwrap_err().to_string();
+            assert!(error.starts_with(&format!("{text:?} names no server: ")), "{error}");
+        }
     }
 }

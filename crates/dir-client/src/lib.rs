@@ -30,7 +30,7 @@ mod watching;
 
 pub use address::Address;
 pub use client::Client;
-pub use config::{AuthMode, ClientConfig, ExpectedServer, Source, TlsFiles};
+pub use config::{AuthMode, ClientConfig, ExpectedServer, ExpectedServerError, Source, TlsFiles};
 pub use dir_proto::directory::admin::v1::{AccessRule, ExplainAccessResponse};
 pub use document::{Document, DocumentError};
 pub use error::{ClientError, Kind, exit};

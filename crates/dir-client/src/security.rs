@@ -18,7 +18,7 @@ pub(crate) enum Security {
     Plain,
     Files(Arc<rustls::ClientConfig>, ServerName<'static>),
     /// With the name to ask for.
-    Spiffe(Spiffe, String),
+    Spiffe(Box<Spiffe>, String),
 }
 
 impl Security {
@@ -48,7 +48,7 @@ impl Security {
             AuthMode::X509 | AuthMode::Jwt => {
                 let name = server_name(config, address, true);
                 parsed(&name)?;
-                Ok(Security::Spiffe(Spiffe::obtain(config, clock).await?, name))
+                Ok(Security::Spiffe(Box::new(Spiffe::obtain(config, clock).await?), name))
             }
         }
     }

@@ -46,6 +46,7 @@ impl Spiffe {
             ExpectedServer::OwnTrustDomain => ServerCheck::TrustDomains(Vec::new()),
             ExpectedServer::TrustDomain(domain) => ServerCheck::TrustDomains(vec![domain.clone()]),
             ExpectedServer::Id(id) => ServerCheck::Exact(id.clone()),
+            ExpectedServer::Pattern(pattern) => ServerCheck::Matching(pattern.clone()),
         };
         let connector = if config.auth_mode == AuthMode::X509 {
             Connector::new(identity.clone(), check.clone())
@@ -117,7 +118,9 @@ impl Spiffe {
                 Kind::WrongTrustDomain,
                 "the Workload API hands out no bundle for it: federate with that trust domain, or check the address",
             ),
-            RefuseReason::UnexpectedId if matches!(self.expected, ExpectedServer::Id(_)) => {
+            RefuseReason::UnexpectedId
+                if matches!(self.expected, ExpectedServer::Id(_) | ExpectedServer::Pattern(_)) =>
+            {
                 (Kind::WrongIdentity, "")
             }
             RefuseReason::UnexpectedId => (Kind::WrongTrustDomain, ""),

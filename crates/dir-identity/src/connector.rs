@@ -6,6 +6,7 @@ use crate::refuse::{Presented, Refusal, RefuseReason};
 use crate::snapshot::ALPN_H2;
 use crate::verify::with_verdict;
 use arc_swap::ArcSwapOption;
+use dir_core::policy::IdPattern;
 use dir_core::{Class, Classified, SpiffeId, TrustDomain};
 use rustls::ClientConfig;
 use rustls_pki_types::ServerName;
@@ -22,6 +23,8 @@ pub enum ServerCheck {
     TrustDomains(Vec<TrustDomain>),
     /// This workload and no other.
     Exact(SpiffeId),
+    /// Workloads whose whole ID this pattern means.
+    Matching(IdPattern),
     /// Any workload of any trust domain whose bundle is held.
     AnyKnown,
 }
@@ -37,6 +40,7 @@ impl ServerCheck {
         let (allowed, expected) = match self {
             Self::AnyKnown => (true, String::new()),
             Self::Exact(want) => (want == id, want.to_string()),
+            Self::Matching(pattern) => (pattern.matches(id), pattern.to_string()),
             Self::TrustDomains(list) if list.is_empty() => {
                 (id.trust_domain() == own, format!("spiffe://{own}/…"))
             }

@@ -52,8 +52,8 @@ pub(crate) struct GlobalArgs {
     /// File for token: JSON with certificate, key and roots [env: DIRECTORY_CLIENT_SPIFFE_TOKEN]
     #[arg(long, global = true, value_name = "FILE")]
     spiffe_token: Option<String>,
-    /// For x509 and jwt, the server to expect: a SPIFFE ID or a trust domain [env: DIRECTORY_CLIENT_EXPECTED_SERVER_ID]
-    /// [default: any workload of the own trust domain]
+    /// For x509 and jwt, the server to expect: a SPIFFE ID, a pattern such as spiffe://example.org/ns/*/sa/api, or a trust
+    /// domain [env: DIRECTORY_CLIENT_EXPECTED_SERVER_ID] [default: any workload of the own trust domain]
     #[arg(long, global = true, value_name = "ID")]
     expected_server_id: Option<String>,
     /// Name to ask the server for (SNI) instead of its host [env: DIRECTORY_CLIENT_TLS_SERVER_NAME]

@@ -93,7 +93,9 @@ async fn a_workload_talks_to_its_server() {
     let client = Client::new(config, Arc::new(SystemClock)).await.unwrap();
     assert_eq!(client.identity().unwrap().id.as_str(), SERVER);
     client.push_one(Document::from_json(b"{}").unwrap()).await.unwrap();
-    for expected in [SERVER, "example.org", "spiffe://example.org"] {
+    for expected in
+        [SERVER, "example.org", "spiffe://example.org", "spiffe://example.org/**", "spiffe://example.org/*"]
+    {
         let expected_server = expected.parse().unwrap();
         let config = settings(&world.api.socket_uri(), &world.fake.address);
         push(ClientConfig { expected_server, ..config }).await.unwrap();
@@ -129,6 +131,15 @@ async fn another_server_than_expected() {
     let expected_server = ExpectedServer::TrustDomain("elsewhere.example".parse().unwrap());
     let error = push(ClientConfig { expected_server, ..config() }).await.unwrap_err();
     assert_eq!(error.kind(), Kind::WrongTrustDomain, "{error}");
+    // Patterns are about the whole ID.
+    for look_alike in
+        ["spiffe://example.org/server/**", "spiffe://*.example.org/server", "spiffe://example.org/*/server"]
+    {
+        let expected_server = look_alike.parse().unwrap();
+        let error = push(ClientConfig { expected_server, ..config() }).await.unwrap_err();
+        assert_eq!(error.kind(), Kind::WrongIdentity, "{error}");
+        assert!(error.cause().contains(SERVER) && error.cause().contains(look_alike), "{error}");
+    }
 }
 
 #[tokio::test]

@@ -7,6 +7,7 @@
 mod compile;
 mod csv;
 mod explain;
+mod id_pattern;
 mod kinds;
 mod lint;
 mod method;
@@ -21,6 +22,7 @@ mod tests;
 
 pub use csv::{POLICY_MAX_BYTES, POLICY_MAX_RULES};
 pub use explain::{Asked, Difference, Explanation, Miss};
+pub use id_pattern::IdPattern;
 pub use methods::{MethodCatalogue, MethodId, MethodSet, PERMISSIONS, Permission};
 pub use native::{NativeRule, RuleLimits};
 pub use problem::{Fault, PolicyError, Warning, WarningKind};
