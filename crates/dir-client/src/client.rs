@@ -203,7 +203,7 @@ impl Client {
         request: &Q,
     ) -> Result<Answers, Status> {
         let mut grpc = self.grpc().await?;
-        let request = Request::new(Bytes::from(request.encode_to_vec()));
+        let request = self.request(Bytes::from(request.encode_to_vec())).await?;
         let path = PathAndQuery::from_static(path);
         Ok(grpc.server_streaming(request, path, RawCodec).await?.into_inner())
     }

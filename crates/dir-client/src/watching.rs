@@ -49,7 +49,9 @@ impl Watch {
             };
             self.answers = None;
             let error = self.client.explain(WATCH, &status);
-            if !self.may_go_on(&status, &error) {
+            // A token that is refused is forgotten here: the next attempt shows another one.
+            let broke = self.client.is_break(&status);
+            if !self.may_go_on(&status, &error, broke) {
                 return Err(with_resume(error, &status));
             }
             told(&error, self.pause);
@@ -76,10 +78,12 @@ impl Watch {
 
     /// A server that cuts a slow reader off says where it stopped: nothing is lost by going on there. A cursor that the
     /// server cannot go on from is the caller's business.
-    fn may_go_on(&self, status: &Status, error: &ClientError) -> bool {
+    fn may_go_on(&self, status: &Status, error: &ClientError, broke: bool) -> bool {
         match status.code() {
             Code::Aborted => true,
             _ if !self.began => false,
+            // The end of the certificate or token with which the stream was opened, say.
+            _ if broke => true,
             _ => matches!(
                 error.kind(),
                 Kind::Disconnected

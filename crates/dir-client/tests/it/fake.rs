@@ -83,6 +83,28 @@ impl NamedService for Service {
     const NAME: &'static str = "agntcy.dir.store.v1.StoreService";
 }
 
+/// The same script under the name of the watch.
+#[derive(Clone)]
+struct Watching(Service);
+
+impl NamedService for Watching {
+    const NAME: &'static str = "directory.watch.v1.WatchService";
+}
+
+impl tower::Service<http::Request<tonic::body::Body>> for Watching {
+    type Response = http::Response<tonic::body::Body>;
+    type Error = Infallible;
+    type Future = BoxFuture<'static, Result<Self::Response, Infallible>>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        self.0.poll_ready(cx)
+    }
+
+    fn call(&mut self, request: http::Request<tonic::body::Body>) -> Self::Future {
+        self.0.call(request)
+    }
+}
+
 type Answers = Pin<Box<dyn Stream<Item = Result<Bytes, Status>> + Send>>;
 
 struct Talk(Service);
@@ -235,7 +257,8 @@ impl Fake {
             streams: Arc::default(),
             half_closed: Arc::clone(&half_closed),
         };
-        let server = server.add_service(service).serve_with_incoming(incoming);
+        let server =
+            server.add_service(Watching(service.clone())).add_service(service).serve_with_incoming(incoming);
         let task = tokio::spawn(async move { server.await.unwrap() });
         Self { address, seen, shown, half_closed, task }
     }

@@ -2,6 +2,7 @@
 
 use crate::fake::{Conn, Fake, Say, stored};
 use crate::files::{self, Authority, push};
+use dir_client::wire::{WatchRequest, WatchResponse};
 use dir_client::{AuthMode, Client, ClientConfig, Document, Kind, Source, TlsFiles};
 use dir_core::{Clock, Timestamp, TokenVerifier};
 use dir_identity::devapi::{DevConfig, DevDomain, DevSvid, DevWorkloadApi};
@@ -10,6 +11,7 @@ use dir_identity::{
 };
 use dir_runtime::SystemClock;
 use futures::StreamExt;
+use prost::Message;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicUsize, Ordering};
 use std::time::Duration;
@@ -143,6 +145,32 @@ async fn a_token_that_is_refused_is_replaced_once() {
     for token in tokens(&world.fake) {
         let text = format!("{error} {error:?} {client:?}");
         assert!(!text.contains(&token), "errors show no token");
+    }
+}
+
+#[tokio::test]
+async fn a_watch_shows_tokens_and_outlives_the_one_it_began_with() {
+    // The first stream is ended, the second one with its token, the third one's token is not taken, the fourth goes on.
+    let world = world(|stream, _, _| match stream {
+        0 | 3 => {
+            Say::Answer(WatchResponse { seq: 7 + stream as u64, ..Default::default() }.encode_to_vec().into())
+        }
+        1 => Say::End(Status::unauthenticated("identity expired")),
+        _ => Say::End(Status::unauthenticated("invalid or expired token")),
+    })
+    .await;
+    let config = config(AuthMode::Jwt, &world.api.socket_uri(), &world.fake.address);
+    let client = Client::new(config, Arc::new(SystemClock)).await.unwrap();
+    let mut watch = client.watch(WatchRequest::default());
+    assert_eq!(watch.next(|_, _| ()).await.unwrap().seq, 7);
+    let mut waits = Vec::new();
+    assert_eq!(watch.next(|error, _| waits.push(error.kind())).await.unwrap().seq, 10);
+    assert_eq!(waits, [Kind::Unavailable, Kind::Unauthenticated, Kind::Unauthenticated]);
+    let shown = tokens(&world.fake);
+    assert_eq!(shown.len(), 4);
+    assert!(shown[1] != shown[2] && shown[2] != shown[3], "a token that was refused is shown no more");
+    for token in shown {
+        world.verifier.verify(&token, SystemClock.now()).unwrap();
     }
 }
 
