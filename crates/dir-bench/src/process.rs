@@ -101,8 +101,3 @@ fn ready(ops_port: u16) -> std::io::Result<bool> {
     BufReader::new(stream).read_line(&mut status)?;
     Ok(status.contains(" 200 "))
 }
-
-/// A TCP port of this machine on which nobody listened a moment ago.
-pub(crate) fn free_port() -> anyhow::Result<u16> {
-    Ok(std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?.port())
-}

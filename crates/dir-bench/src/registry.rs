@@ -1,7 +1,8 @@
 //! A real registry, and what it can take by itself: the bound of every push that goes through us.
 
-use crate::process::{Running, free_port};
+use crate::process::Running;
 use dir_core::Cid;
+use dir_runtime::free_port;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;

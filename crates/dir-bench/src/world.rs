@@ -1,10 +1,10 @@
 //! What a benchmark runs against: a Workload API, the echo, and a directory server.
 
 use crate::load::{Call, Outcome};
-use crate::process::{Running, free_port};
+use crate::process::Running;
 use anyhow::Context;
 use dir_identity::devapi::{DevConfig, DevDomain, DevSvid, DevWorkloadApi};
-use dir_runtime::SystemClock;
+use dir_runtime::{SystemClock, free_port};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;

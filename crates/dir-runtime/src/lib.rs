@@ -5,6 +5,7 @@
 
 pub mod clock;
 pub mod drain;
+pub mod port;
 pub mod process;
 pub mod readiness;
 pub mod signals;
@@ -13,6 +14,7 @@ pub mod telemetry;
 
 pub use clock::SystemClock;
 pub use drain::Drain;
+pub use port::free_port;
 pub use readiness::{Health, Latch, State};
 pub use signals::Signals;
 pub use tasks::Supervisor;

@@ -14,7 +14,7 @@ pub mod spire;
 pub mod workload;
 pub mod zot;
 
-use std::net::TcpListener;
+pub use dir_runtime::free_port;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -54,11 +54,6 @@ pub fn tool(name: &str, hint: &str) -> anyhow::Result<PathBuf> {
         .map(|dir| dir.join(name))
         .find(|p| p.is_file())
         .ok_or_else(|| anyhow::anyhow!("{name} was not found: {hint}"))
-}
-
-/// A TCP port of 127.0.0.1 on which nobody listened a moment ago.
-pub fn free_port() -> anyhow::Result<u16> {
-    Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?.port())
 }
 
 /// Asks `ready` until it says yes.

@@ -2,7 +2,7 @@
 
 use crate::world::{ID, Node, World, run};
 use std::time::Instant;
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpSocket};
 
 const LONG: i64 = 30 * 24 * 3600;
 const SHORT: i64 = 12 * 3600;
@@ -69,7 +69,10 @@ async fn unreachable_is_code_3_and_silence_code_75() {
     let address = listener.local_addr().unwrap().to_string();
     let ran = world.check(&["--server-addr", &address, "--timeout", "300ms"]).await;
     assert_eq!(ran.code, Some(75), "{ran:?}");
-    drop(listener);
+    // Bound and never listening: refused for as long as it is kept.
+    let held = TcpSocket::new_v4().unwrap();
+    held.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    let address = held.local_addr().unwrap().to_string();
     let ran = world.check(&["--server-addr", &address]).await;
     assert_eq!(ran.code, Some(3), "{ran:?}");
     assert!(ran.stdout.contains(&format!("{address} (from --server-addr): connection refused")), "{ran:?}");

@@ -5,12 +5,12 @@ use anyhow::{Context, bail};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use dir_identity::devapi::DevWorkloadApi;
+use dir_runtime::free_port;
 use parking_lot::Mutex;
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
 use std::io::{BufRead, BufReader};
-use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
@@ -67,8 +67,7 @@ impl Place {
         tell: Tell,
     ) -> anyhow::Result<Self> {
         std::fs::create_dir_all(&dir).with_context(|| dir.display().to_string())?;
-        let [grpc, ops, bundle] = free_ports()?;
-        let ports = Ports { grpc, ops, bundle };
+        let ports = Ports { grpc: free_port()?, ops: free_port()?, bundle: free_port()? };
         Ok(Self {
             name,
             domain,
@@ -250,17 +249,6 @@ pub(super) fn server_id(domain: &str) -> String {
 /// SPIFFE ID of the agent of a trust domain.
 pub(super) fn agent_id(domain: &str) -> String {
     format!("spiffe://{domain}/agent")
-}
-
-/// Three ports that nobody has now.
-fn free_ports() -> anyhow::Result<[u16; 3]> {
-    let held: Vec<TcpListener> =
-        (0..3).map(|_| TcpListener::bind(("127.0.0.1", 0))).collect::<Result<_, _>>()?;
-    let mut ports = [0; 3];
-    for (port, listener) in ports.iter_mut().zip(&held) {
-        *port = listener.local_addr()?.port();
-    }
-    Ok(ports)
 }
 
 async fn answers_ready(port: u16) -> bool {

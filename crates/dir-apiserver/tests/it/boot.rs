@@ -31,7 +31,7 @@ async fn a1_a6_a_socket_that_comes_five_seconds_late_is_waited_for_without_an_ap
     let home = tempdir().unwrap();
     let api = late(home.path(), LONG);
     // A port of our choice, so that "not bound" can be asked of the kernel.
-    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let port = dir_runtime::free_port().unwrap();
     let flags = flags(&api.socket_uri(), &[&format!("listen_address=127.0.0.1:{port}")]);
     let mut node = Node::spawn_bare(home.path(), &args(&flags), &[]);
     let ops = node.ops();

@@ -107,7 +107,10 @@ fn a_taken_port_is_named_with_its_setting() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_registry_that_is_down_degrades_the_node_and_no_more() {
     let home = tempdir().unwrap();
-    let gone = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    // Bound and never listening: refused for as long as it is kept.
+    let held = tokio::net::TcpSocket::new_v4().unwrap();
+    held.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    let gone = held.local_addr().unwrap();
     let address = format!("store.oci.registry_address={gone}");
     let mut node = Node::start(home.path(), &["--set", &address]);
     let ops = node.ops();

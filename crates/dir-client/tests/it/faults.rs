@@ -5,7 +5,7 @@ use dir_runtime::SystemClock;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpSocket};
 
 async fn health(address: &str) -> ClientError {
     let config = ClientConfig {
@@ -37,9 +37,10 @@ async fn answering(bytes: &'static [u8]) -> String {
 
 #[tokio::test]
 async fn refused_names_target_origin_and_next_step() {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let address = listener.local_addr().unwrap().to_string();
-    drop(listener);
+    // Bound and never listening: refused for as long as it is kept.
+    let held = TcpSocket::new_v4().unwrap();
+    held.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    let address = held.local_addr().unwrap().to_string();
     let error = health(&address).await;
     assert_eq!(error.kind(), Kind::Refused);
     assert_eq!(

@@ -113,7 +113,10 @@ async fn a_server_that_is_not_there_or_silent_is_no_verdict() {
     let silent = rules(&address.to_string(), Duration::from_millis(50)).unwrap();
     let said = cause(silent.validate(&doc(text), &facts(text)).await);
     assert!(said.starts_with(&format!("failed to send POST request to http://{address}/api/")), "{said}");
-    drop(listener);
+    // Bound and never listening: refused for as long as it is kept.
+    let held = tokio::net::TcpSocket::new_v4().unwrap();
+    held.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    let address = held.local_addr().unwrap();
     let said = cause(verdict(&format!("http://user:secret@{address}"), "1.0.0").await);
     assert!(said.starts_with(&format!("failed to send POST request to http://{address}/api/")), "{said}");
     assert!(!said.contains("secret"));
