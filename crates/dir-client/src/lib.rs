@@ -6,6 +6,7 @@
 
 pub mod address;
 mod again;
+pub mod bundle;
 mod client;
 mod codec;
 pub mod config;

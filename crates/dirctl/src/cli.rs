@@ -1,8 +1,8 @@
 //! The command line.
 
 use crate::commands::{
-    access, cid, completion, config, delete, doctor, health, info, profile, pull, push, search, status,
-    verify, version, watch,
+    access, bundle, cid, completion, config, delete, doctor, health, info, profile, pull, push, search,
+    status, verify, version, watch,
 };
 use crate::output::Format;
 use clap::{Args, Parser, Subcommand};
@@ -120,6 +120,8 @@ pub(crate) enum Command {
     Doctor(doctor::DoctorArgs),
     #[command(subcommand)]
     Verify(verify::VerifyCommand),
+    #[command(subcommand)]
+    Bundle(bundle::BundleCommand),
     #[command(subcommand)]
     Access(access::AccessCommand),
     #[command(subcommand, visible_alias = "context")]

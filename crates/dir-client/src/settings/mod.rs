@@ -127,10 +127,7 @@ pub fn client_config(sources: &Sources<'_>) -> Result<ClientConfig, SettingError
         None => ExpectedServer::default(),
         Some(found) => found.value.parse().map_err(|e| bad(EXPECTED, &found, e))?,
     };
-    let timeout = match text(TIMEOUT) {
-        None => crate::config::DEFAULT_CALL_TIMEOUT,
-        Some(found) => duration(&found.value).map_err(|e| bad(TIMEOUT, &found, e))?,
-    };
+    let timeout = timeout(sources)?;
     Ok(ClientConfig {
         server_addr,
         server_addr_source,
@@ -146,6 +143,14 @@ pub fn client_config(sources: &Sources<'_>) -> Result<ClientConfig, SettingError
         identity_timeout: timeout,
         ..defaults
     })
+}
+
+/// The bound on each answer alone.
+pub fn timeout(sources: &Sources<'_>) -> Result<Duration, SettingError> {
+    match TIMEOUT.find(sources) {
+        None => Ok(crate::config::DEFAULT_CALL_TIMEOUT),
+        Some(found) => duration(&found.value).map_err(|e| bad(TIMEOUT, &found, e)),
+    }
 }
 
 fn auth_mode(sources: &Sources<'_>) -> Result<AuthMode, SettingError> {

@@ -17,6 +17,7 @@ pub(crate) mod json;
 mod keeper;
 mod manager;
 mod metrics;
+mod once;
 mod partner;
 mod publish;
 mod schedule;
@@ -28,4 +29,5 @@ pub use config::{
 pub use document::{BundleDocument, DOCUMENT_MAX, DocumentError};
 pub use error::{FederationError, FetchError};
 pub use manager::{Federation, PartnerStatus};
+pub use once::{Bundle, Once, OnceError, Vouched, root_fingerprint};
 pub use publish::{BundleEndpoint, PublishConfig};

@@ -1,6 +1,7 @@
 //! The commands, one file each, and what they share.
 
 pub(crate) mod access;
+pub(crate) mod bundle;
 pub(crate) mod cid;
 pub(crate) mod completion;
 pub(crate) mod config;
@@ -151,6 +152,7 @@ async fn dispatch(context: &Context, command: Command) -> Result<u8, Fail> {
         Command::Doctor(args) => doctor::run(context, args).await,
         Command::Verify(command) => verify::run(context, command).await,
         Command::Profile(command) => profile::run(context, command).await,
+        Command::Bundle(command) => bundle::run(context, command).await,
         Command::Access(command) => access::run(context, &command).await,
         Command::Config(command) => config::run(context, &command),
         Command::Version(args) => version::run(context, args).await,
