@@ -124,9 +124,14 @@ impl Shared {
         self.active.fetch_sub(1, Ordering::Relaxed);
     }
 
+    /// Whether no call is open.
+    pub(crate) fn is_quiet(&self) -> bool {
+        self.active.load(Ordering::Relaxed) == 0
+    }
+
     /// What the connection has been used for.
     pub(crate) fn usage(&self) -> Use {
-        let quiet = self.active.load(Ordering::Relaxed) == 0;
+        let quiet = self.is_quiet();
         let since = || self.opened + Duration::from_millis(self.quiet_since.load(Ordering::Relaxed));
         Use { used: self.begun.load(Ordering::Relaxed) > 0, quiet_since: quiet.then(since) }
     }

@@ -17,6 +17,9 @@ const WINDOW_UPDATE: u8 = 8;
 const CONTINUATION: u8 = 9;
 const ACK: u8 = 1;
 
+/// Where pings need an open call, one without may come this often: as other gRPC servers have it.
+const WITHOUT_STREAM: Duration = Duration::from_secs(2 * 3600);
+
 /// Follows the frames of one direction through chunks that are cut anywhere; looks at heads alone.
 #[derive(Debug)]
 pub(crate) struct Frames {
@@ -63,6 +66,8 @@ pub(crate) struct Budget {
     pub(crate) ping_interval: Duration,
     /// How many may.
     pub(crate) ping_strikes: u32,
+    /// Whether the interval is enough while no call is open; otherwise [`WITHOUT_STREAM`] has to pass.
+    pub(crate) ping_without_stream: bool,
     /// Other control frames, between two answers of ours.
     pub(crate) control_frames: u32,
 }
@@ -81,11 +86,20 @@ impl Guard {
         Self { budget, last_ping: None, strikes: 0, control: 0 }
     }
 
-    /// A frame of the peer; false when it is one too many.
-    pub(crate) fn received(&mut self, kind: u8, flags: u8, now: Instant) -> bool {
+    /// A frame of the peer; false when it is one too many. `quiet`: no call is open.
+    pub(crate) fn received(
+        &mut self,
+        kind: u8,
+        flags: u8,
+        now: impl Fn() -> Instant,
+        quiet: impl Fn() -> bool,
+    ) -> bool {
         match kind {
             PING if flags & ACK == 0 => {
-                let early = self.last_ping.is_some_and(|last| now < last + self.budget.ping_interval);
+                let now = now();
+                let unwanted = !self.budget.ping_without_stream && quiet();
+                let interval = if unwanted { WITHOUT_STREAM } else { self.budget.ping_interval };
+                let early = self.last_ping.is_some_and(|last| now < last + interval);
                 self.last_ping = Some(now);
                 self.strikes += u32::from(early);
                 self.strikes <= self.budget.ping_strikes
@@ -134,21 +148,51 @@ mod tests {
         }
     }
 
-    const BUDGET: Budget =
-        Budget { ping_interval: Duration::from_secs(60), ping_strikes: 2, control_frames: 3 };
+    const BUDGET: Budget = Budget {
+        ping_interval: Duration::from_secs(60),
+        ping_strikes: 2,
+        ping_without_stream: true,
+        control_frames: 3,
+    };
+
+    impl Guard {
+        fn got(&mut self, kind: u8, flags: u8, now: Instant) -> bool {
+            self.received(kind, flags, || now, || true)
+        }
+    }
 
     #[test]
     fn pings_at_the_interval_are_welcome_and_faster_ones_are_counted() {
         let mut now = Instant::now();
         let mut guard = Guard::new(BUDGET);
         for _ in 0..100 {
-            assert!(guard.received(PING, 0, now));
+            assert!(guard.got(PING, 0, now));
             now += BUDGET.ping_interval;
         }
         now -= Duration::from_nanos(1);
-        assert!(guard.received(PING, 0, now), "the first strike");
-        assert!(guard.received(PING, 0, now), "the second");
-        assert!(!guard.received(PING, 0, now), "one too many");
+        assert!(guard.got(PING, 0, now), "the first strike");
+        assert!(guard.got(PING, 0, now), "the second");
+        assert!(!guard.got(PING, 0, now), "one too many");
+    }
+
+    #[test]
+    fn pings_without_a_call_may_need_two_hours() {
+        let mut now = Instant::now();
+        let mut guard = Guard::new(Budget { ping_without_stream: false, ..BUDGET });
+        let mut ping = |after: Duration, quiet: bool| {
+            now += after;
+            guard.received(PING, 0, || now, || quiet)
+        };
+        for quiet in [true, false, true] {
+            assert!(ping(WITHOUT_STREAM, quiet), "two hours are always enough");
+        }
+        for _ in 0..100 {
+            assert!(ping(BUDGET.ping_interval, false), "with a call the interval is enough");
+        }
+        assert!(ping(BUDGET.ping_interval, true), "the first strike");
+        assert!(ping(Duration::from_secs(2 * 3600 - 1), true), "the second");
+        assert!(ping(WITHOUT_STREAM, true));
+        assert!(!ping(BUDGET.ping_interval, true), "one too many");
     }
 
     #[test]
@@ -156,14 +200,14 @@ mod tests {
         let now = Instant::now();
         let mut guard = Guard::new(BUDGET);
         for _ in 0..1000 {
-            assert!(guard.received(PING, 0, now) && guard.received(PING, 0, now));
-            assert!(guard.received(SETTINGS, ACK, now) && guard.received(PING, ACK, now));
+            assert!(guard.got(PING, 0, now) && guard.got(PING, 0, now));
+            assert!(guard.got(SETTINGS, ACK, now) && guard.got(PING, ACK, now));
             guard.sent(DATA);
         }
         guard.sent(SETTINGS);
-        assert!((0..3).all(|_| guard.received(PING, 0, now)));
+        assert!((0..3).all(|_| guard.got(PING, 0, now)));
         guard.sent(PING);
-        assert!(!guard.received(PING, 0, now), "an acknowledgement is no answer");
+        assert!(!guard.got(PING, 0, now), "an acknowledgement is no answer");
     }
 
     #[test]
@@ -171,10 +215,10 @@ mod tests {
         let now = Instant::now();
         let mut guard = Guard::new(BUDGET);
         for kind in [DATA, HEADERS, RST_STREAM, CONTINUATION, WINDOW_UPDATE] {
-            assert!((0..100).all(|_| guard.received(kind, 0, now)), "{kind}");
+            assert!((0..100).all(|_| guard.got(kind, 0, now)), "{kind}");
         }
-        assert!(guard.received(SETTINGS, 0, now) && guard.received(PRIORITY, 0, now));
-        assert!(guard.received(200, 0, now));
-        assert!(!guard.received(PING, ACK, now));
+        assert!(guard.got(SETTINGS, 0, now) && guard.got(PRIORITY, 0, now));
+        assert!(guard.got(200, 0, now));
+        assert!(!guard.got(PING, ACK, now));
     }
 }

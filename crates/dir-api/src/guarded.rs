@@ -1,7 +1,8 @@
 //! The bytes of a connection on their way to HTTP/2, under the eyes of [`crate::flood`].
 
+use crate::conn::Shared;
+use crate::cork::{Cork, Gathered};
 use crate::flood::{Budget, Frames, Guard};
-use crate::outflow::Outflow;
 use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::sync::Arc;
@@ -17,19 +18,31 @@ pub(crate) struct Guarded<IO> {
     sent: Frames,
     guard: Guard,
     flooded: Arc<AtomicBool>,
-    outflow: Arc<Outflow>,
+    shared: Arc<Shared>,
+    cork: Arc<Cork>,
+    gathered: Gathered,
 }
 
 impl<IO> Guarded<IO> {
     /// `flooded` tells afterwards whether the peer was cut off for its frames.
-    pub(crate) fn new(io: IO, budget: Budget, flooded: Arc<AtomicBool>, outflow: Arc<Outflow>) -> Self {
+    pub(crate) fn new(
+        io: IO,
+        budget: Budget,
+        flooded: Arc<AtomicBool>,
+        shared: Arc<Shared>,
+        cork: Arc<Cork>,
+    ) -> Self {
         let (received, sent) = (Frames::of_client(), Frames::of_server());
-        Self { io, received, sent, guard: Guard::new(budget), flooded, outflow }
+        let gathered = Gathered::new(cork.clone());
+        Self { io, received, sent, guard: Guard::new(budget), flooded, shared, cork, gathered }
     }
 
     /// Tells whether the socket takes bytes.
     fn tried<T>(&self, tried: Poll<T>) -> Poll<T> {
-        self.outflow.set_blocked(tried.is_pending());
+        // What is gathered has not been tried.
+        if tried.is_pending() || !self.cork.gathers() {
+            self.shared.outflow.set_blocked(tried.is_pending());
+        }
         tried
     }
 
@@ -51,9 +64,10 @@ impl<IO: AsyncRead + Unpin> AsyncRead for Guarded<IO> {
         let this = &mut *self;
         let before = buf.filled().len();
         ready!(Pin::new(&mut this.io).poll_read(cx, buf))?;
-        let (now, guard, mut good) = (Instant::now(), &mut this.guard, true);
-        this.received
-            .feed(&buf.filled()[before..], |kind, flags, _| good &= guard.received(kind, flags, now));
+        let (guard, shared, mut good) = (&mut this.guard, &this.shared, true);
+        this.received.feed(&buf.filled()[before..], |kind, flags, _| {
+            good &= guard.received(kind, flags, Instant::now, || shared.is_quiet());
+        });
         if good {
             return Poll::Ready(Ok(()));
         }
@@ -63,11 +77,8 @@ impl<IO: AsyncRead + Unpin> AsyncRead for Guarded<IO> {
 }
 
 impl<IO: AsyncWrite + Unpin> AsyncWrite for Guarded<IO> {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        let tried = Pin::new(&mut self.io).poll_write(cx, buf);
-        let written = ready!(self.tried(tried))?;
-        self.note_sent(std::iter::once(buf), written);
-        Poll::Ready(Ok(written))
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        self.poll_write_vectored(cx, &[IoSlice::new(buf)])
     }
 
     fn poll_write_vectored(
@@ -75,9 +86,10 @@ impl<IO: AsyncWrite + Unpin> AsyncWrite for Guarded<IO> {
         cx: &mut Context<'_>,
         bufs: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        let tried = Pin::new(&mut self.io).poll_write_vectored(cx, bufs);
-        let written = ready!(self.tried(tried))?;
-        self.note_sent(bufs.iter().map(|part| &**part), written);
+        let this = &mut *self;
+        let tried = this.gathered.poll_write(&mut this.io, cx, bufs);
+        let written = ready!(this.tried(tried))?;
+        this.note_sent(bufs.iter().map(|part| &**part), written);
         Poll::Ready(Ok(written))
     }
 
@@ -86,11 +98,14 @@ impl<IO: AsyncWrite + Unpin> AsyncWrite for Guarded<IO> {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let tried = Pin::new(&mut self.io).poll_flush(cx);
-        self.tried(tried)
+        let this = &mut *self;
+        let tried = this.gathered.poll_flush(&mut this.io, cx);
+        this.tried(tried)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.io).poll_shutdown(cx)
+        let this = &mut *self;
+        ready!(this.gathered.poll_empty(&mut this.io, cx))?;
+        Pin::new(&mut this.io).poll_shutdown(cx)
     }
 }

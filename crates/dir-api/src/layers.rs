@@ -15,6 +15,7 @@ use dir_core::identity::RoleClaims;
 use dir_core::{Peer, Principal, Timestamp};
 use futures::FutureExt;
 use http::header::{CONTENT_TYPE, USER_AGENT};
+use http::request::Parts;
 use http::{HeaderMap, HeaderName, HeaderValue, Method as HttpMethod, Request, Response, StatusCode};
 use std::net::IpAddr;
 use std::panic::AssertUnwindSafe;
@@ -29,19 +30,10 @@ const GRPC_TIMEOUT: HeaderName = HeaderName::from_static("grpc-timeout");
 /// Longest request id that is taken over from a client, in bytes.
 const REQUEST_ID_MAX: usize = 128;
 
-/// Whoever fails to authenticate again and again from one address is told to wait.
-fn slow_down(conn: &Shared, call: &Call, path: &str, admitted: Result<(), Status>) -> Result<(), Status> {
-    match (&admitted, &conn.app().limiter, conn.ending()) {
-        (Err(refused), Some(limiter), None) if refused.code() == Code::Unauthenticated => {
-            limiter.failed(call.address(), path, call.begun).and(admitted)
-        }
-        _ => admitted,
-    }
-}
-
 /// Serves one call.
 pub(crate) async fn serve(
     conn: Arc<Shared>,
+    method: usize,
     request: Request<hyper::body::Incoming>,
 ) -> Response<ResponseBody> {
     // What is no gRPC call is answered in HTTP, and is none for anything below.
@@ -52,51 +44,16 @@ pub(crate) async fn serve(
 
     // 1. Panic guard: `catch_unwind` around the handler below, and around each poll of its body.
     // 2. Principal: decided by the handshake, or by the token of this call. It comes first because the log names it.
-    let (at, method) = (conn.app().clock.now(), conn.app().methods.find(parts.uri.path()));
+    let at = conn.app().clock.now();
     let (caller, unproved) = token::caller(&conn, method, &mut parts.headers, at);
     // 3. Request id: the client's, when it is one, else ours. 4. Metrics and 5. access log: from here on the call
     //    is counted and logged, however it ends.
     let mut call = Call::begin(conn.clone(), (method, at), &caller, &parts.headers);
     let request_id = call.id.clone();
-    let mut admitted = still_trusted(&conn, at);
-    if let Some(failure) = unproved {
-        call.note_unproved(&failure);
-        admitted = admitted.and(Err(failure.status));
-    }
-    //    Gateways may speak for others. What comes out is read by everything below from the extensions.
-    match delegated::take(&conn, &caller.peer, &mut parts.headers) {
-        Ok(who) => call.delegated = who,
-        Err(refused) => admitted = admitted.and(Err(refused)),
-    }
-    parts.extensions.insert(delegated::peer(&caller.peer, call.delegated()));
-    if call.delegated.is_some() {
-        parts.extensions.insert(delegated::Gateway(caller.peer.principal.clone()));
-    }
-    if let Some(claims) = &call.claims {
-        parts.extensions.insert(claims.clone());
-    }
+    let identified = identify(&mut call, &caller, unproved, &mut parts);
     let mut guard = Guard::new(conn.clone(), caller, method, call.delegated.clone(), at);
-
-    // Whatever is decided below leaves an audit line; a call for which there is no room is refused, if so configured.
-    if let Some(Err(full)) = conn.app().config.audit.as_ref().map(audit::Audit::admit) {
-        call.trail = Trail::default();
-        admitted = admitted.and(Err(full));
-    }
-
-    // 6. Rate limits: of everybody, of the principal, of the principal on this method.
-    if let (Ok(()), Some(limiter)) = (&admitted, &conn.app().limiter) {
-        let peer = &call.peer().principal;
-        admitted = limiter.admit(peer, call.principal(), call.method, parts.uri.path(), call.begun);
-    }
-
-    // 7. Authorization, by the policy in force.
-    if let (Ok(()), Some(authorization)) = (&admitted, &conn.app().authorization) {
-        admitted = authorization.admit(&call, parts.uri.path()).map(|(permit, places)| {
-            guard.permitted(permit);
-            call.places = places;
-        });
-    }
-    let admitted = slow_down(&conn, &call, parts.uri.path(), admitted);
+    // 6. Rate limits, then 7. authorization.
+    let admitted = admit(&mut call, &mut guard, identified, parts.uri.path());
     // 8. Audit: the first line of a stream. The last one is written where the call ends.
     audit::opened(&call, admitted.as_ref().err().map(Status::code));
     if let Err(refused) = admitted {
@@ -115,8 +72,7 @@ pub(crate) async fn serve(
         parts.extensions.insert(touched);
     }
     let request = Request::from_parts(parts, RequestBody::new(body, conn.clone(), &call));
-    let route = call.method().route;
-    let handler = routes::handle(&conn, route, request_id, request);
+    let handler = routes::handle(&conn, call.method().route, request_id, request);
     let answer = {
         let mut handler = std::pin::pin!(AssertUnwindSafe(handler).catch_unwind());
         std::future::poll_fn(|cx| match handler.as_mut().poll(cx) {
@@ -127,6 +83,73 @@ pub(crate) async fn serve(
         .await
     };
     ResponseBody::of(answer, call, guard)
+}
+
+/// Whether the caller is still who it was, and for whom it calls. What comes out is read by everything below from the
+/// extensions.
+fn identify(
+    call: &mut Call,
+    caller: &Caller,
+    unproved: Option<token::Failure>,
+    parts: &mut Parts,
+) -> Result<(), Status> {
+    let mut identified = still_trusted(&call.conn, call.at);
+    if let Some(failure) = unproved {
+        call.note_unproved(&failure);
+        identified = identified.and(Err(failure.status));
+    }
+    // Gateways may speak for others.
+    match delegated::take(&call.conn, &caller.peer, &mut parts.headers) {
+        Ok(who) => call.delegated = who,
+        Err(refused) => identified = identified.and(Err(refused)),
+    }
+    parts.extensions.insert(delegated::peer(&caller.peer, call.delegated()));
+    if call.delegated.is_some() {
+        parts.extensions.insert(delegated::Gateway(caller.peer.principal.clone()));
+    }
+    if let Some(claims) = &call.claims {
+        parts.extensions.insert(claims.clone());
+    }
+    identified
+}
+
+/// Whether a call goes on: there is room in the audit log, limits let it pass, the policy allows it.
+fn admit(
+    call: &mut Call,
+    guard: &mut Guard,
+    identified: Result<(), Status>,
+    path: &str,
+) -> Result<(), Status> {
+    let mut admitted = identified;
+    let conn = call.conn.clone();
+    // Whatever is decided below leaves an audit line; a call for which there is no room is refused, if so configured.
+    if let Some(Err(full)) = conn.app().config.audit.as_ref().map(audit::Audit::admit) {
+        call.trail = Trail::default();
+        admitted = admitted.and(Err(full));
+    }
+    // Limits of everybody, of the principal, of the principal on this method.
+    if let (Ok(()), Some(limiter)) = (&admitted, &conn.app().limiter) {
+        let peer = &call.peer().principal;
+        admitted = limiter.admit(peer, call.principal(), call.method, path, call.begun);
+    }
+    // The policy in force.
+    if let (Ok(()), Some(authorization)) = (&admitted, &conn.app().authorization) {
+        admitted = authorization.admit(call, path).map(|(permit, places)| {
+            guard.permitted(permit);
+            call.places = places;
+        });
+    }
+    slow_down(call, path, admitted)
+}
+
+/// Whoever fails to authenticate again and again from one address is told to wait.
+fn slow_down(call: &Call, path: &str, admitted: Result<(), Status>) -> Result<(), Status> {
+    match (&admitted, &call.conn.app().limiter, call.conn.ending()) {
+        (Err(refused), Some(limiter), None) if refused.code() == Code::Unauthenticated => {
+            limiter.failed(call.address(), path, call.begun).and(admitted)
+        }
+        _ => admitted,
+    }
 }
 
 /// Identity is checked per call: a connection may have outlived it.

@@ -10,7 +10,9 @@ mod authz;
 mod body;
 mod codec;
 mod conn;
+mod cork;
 mod delegated;
+mod drive;
 mod flood;
 mod frames;
 mod grant_limits;
@@ -29,6 +31,7 @@ mod serve;
 mod services;
 mod status;
 mod timeout;
+mod together;
 mod token;
 
 pub use app::{App, AppConfig, AppDeps, AppError};

@@ -77,6 +77,25 @@ impl Route {
             _ => Route::Unimplemented,
         }
     }
+
+    /// Whether no answer takes long to compute: other calls of the connection may wait for it. Waiting for a disk or a
+    /// registry does not count.
+    pub(crate) const fn is_brief(self) -> bool {
+        !matches!(
+            self,
+            // Records are checked and hashed.
+            Route::Push
+                // What is asked for decides how much is looked at.
+                | Route::SearchCids
+                | Route::SearchRecords
+                | Route::CountRecords
+                | Route::ListFilterValues
+                | Route::ListRecordSummaries
+                // Streams that live long.
+                | Route::Listen
+                | Route::Watch
+        )
+    }
 }
 
 /// Answers a call. `request_id` joins what is logged with what the client sees.

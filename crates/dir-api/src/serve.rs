@@ -1,27 +1,20 @@
 //! The serving loop: HTTP/2 on connections that somebody else has accepted.
 
 use crate::app::App;
-use crate::authz::Authorization;
-use crate::conn::{Shared, Why};
+use crate::drive::drive;
 use crate::flood::Budget;
-use crate::guarded::Guarded;
-use crate::layers;
-use crate::life::{Life, Step, Validity};
-use crate::outflow::{Outflow, Stall};
+use crate::together::Calls;
 use dir_core::{Clock, Peer, Principal};
 use futures::{Stream, StreamExt};
 use hyper::server::conn::http2;
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
-use std::convert::Infallible;
+use hyper_util::rt::TokioTimer;
 use std::future::Future;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::watch;
-use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -72,6 +65,8 @@ pub struct ServeConfig {
     pub ping_interval: Duration,
     /// Pings that may come faster before the connection goes.
     pub ping_strikes: u32,
+    /// Pings may come at that interval also while no call is open; otherwise every two hours.
+    pub ping_without_stream: bool,
     /// Settings, priorities, acknowledgements and unknown frames between two answers before the connection goes.
     pub max_control_frames: u32,
     /// Time from the handshake to the first request.
@@ -103,6 +98,7 @@ impl Default for ServeConfig {
             keepalive_timeout: Duration::from_secs(60),
             ping_interval: Duration::from_secs(60),
             ping_strikes: 2,
+            ping_without_stream: true,
             max_control_frames: 1000,
             first_request_timeout: Some(Duration::from_secs(10)),
             idle_timeout: Some(Duration::from_secs(15 * 60)),
@@ -114,16 +110,18 @@ impl Default for ServeConfig {
 }
 
 impl ServeConfig {
-    const fn budget(&self) -> Budget {
+    pub(crate) const fn budget(&self) -> Budget {
         Budget {
             ping_interval: self.ping_interval,
             ping_strikes: self.ping_strikes,
+            ping_without_stream: self.ping_without_stream,
             control_frames: self.max_control_frames,
         }
     }
 
-    fn builder(&self) -> http2::Builder<TokioExecutor> {
-        let mut builder = http2::Builder::new(TokioExecutor::new());
+    /// `calls` takes the calls of the connection.
+    pub(crate) fn builder(&self, calls: Calls) -> http2::Builder<Calls> {
+        let mut builder = http2::Builder::new(calls);
         builder
             // Without a timer, keepalive does nothing.
             .timer(TokioTimer::new())
@@ -166,7 +164,6 @@ where
 {
     let mut incoming = pin!(incoming);
     let cfg = Arc::new(cfg);
-    let builder = Arc::new(cfg.builder());
     let connections = TaskTracker::new();
     // Connections listen to children, each with a lock of its own.
     let going = drain.child_token();
@@ -174,9 +171,7 @@ where
         if let Some(audit) = &app.0.config.audit {
             audit.authenticated(&conn.peer);
         }
-        let (cfg, builder) = (cfg.clone(), builder.clone());
-        let driven = drive(conn, app.clone(), cfg, builder, going.child_token(), kill.child_token());
-        connections.spawn(driven);
+        connections.spawn(drive(conn, app.clone(), cfg.clone(), going.child_token(), kill.child_token()));
     };
     let end = loop {
         let conn = tokio::select! {
@@ -200,179 +195,6 @@ where
     connections.close();
     connections.wait().await;
     end
-}
-
-/// Serves one connection to its end.
-async fn drive<IO>(
-    conn: Conn<IO>,
-    app: App,
-    cfg: Arc<ServeConfig>,
-    builder: Arc<http2::Builder<TokioExecutor>>,
-    drain: CancellationToken,
-    kill: CancellationToken,
-) where
-    IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-{
-    let Conn { io, peer, mut revoked } = conn;
-    let validity = validity(&peer, app.0.clock.as_ref());
-    let draw = draw(&app.0.instance, peer.conn_id);
-    let outflow = Outflow::new(cfg.max_buffered);
-    let shared = Arc::new(Shared::new(app.clone(), peer, drain.clone(), outflow));
-    let mut stall = Stall::new(cfg.stalled_timeout, shared.opened());
-    let mut life = Life::new(shared.opened(), &cfg, validity, draw);
-    let metrics = &app.0.metrics;
-    let mut gauge = &metrics.open;
-    gauge.inc();
-
-    let service = {
-        let shared = shared.clone();
-        hyper::service::service_fn(move |request| {
-            let shared = shared.clone();
-            async move { Ok::<_, Infallible>(layers::serve(shared, request).await) }
-        })
-    };
-    let flooded = Arc::new(AtomicBool::new(false));
-    let io = Guarded::new(io, cfg.budget(), flooded.clone(), shared.outflow.clone());
-    let mut http = pin!(builder.serve_connection(TokioIo::new(io), service));
-    let mut timer = pin!(tokio::time::sleep_until(wake(&life, &stall, &shared)));
-    let (mut told, mut distrusted) = (false, false);
-    let mut rules = Rules::of(&app);
-    let mut stopping = pin!(stopping(&drain, &shared));
-    loop {
-        let step = tokio::select! {
-            biased;
-            outcome = http.as_mut() => {
-                say_ended(outcome, &shared);
-                break;
-            }
-            () = kill.cancelled() => Step::Cut,
-            () = stopping.as_mut(), if !told => {
-                told = true;
-                life.go(Instant::now(), cfg.drain_grace, "shutdown")
-            }
-            () = revoked.as_mut(), if !distrusted => {
-                distrusted = true;
-                metrics.drained("revoked");
-                life.end(Instant::now(), Why::Untrusted)
-            }
-            () = rules.changed() => {
-                shared.look_again();
-                Step::Wait
-            }
-            () = timer.as_mut() => tick(&mut life, &mut stall, &shared),
-        };
-        match step {
-            Step::Wait => {}
-            Step::GoAway(reason) => {
-                metrics.drained(reason);
-                gauge.dec();
-                gauge = &metrics.draining;
-                gauge.inc();
-                http.as_mut().graceful_shutdown();
-            }
-            Step::End(why) => {
-                shared.end(why);
-                http.as_mut().graceful_shutdown();
-            }
-            Step::Cut => break,
-        }
-        timer.as_mut().reset(wake(&life, &stall, &shared));
-    }
-    say_flooded(&flooded, &shared);
-    gauge.dec();
-}
-
-/// What open calls were judged by: the policy, and the keys of tokens.
-struct Rules {
-    authorization: Option<Authorization>,
-    policy: CancellationToken,
-    keys: Option<watch::Receiver<u64>>,
-}
-
-impl Rules {
-    fn of(app: &App) -> Self {
-        let authorization = app.0.authorization.clone();
-        let policy = authorization.as_ref().map(Authorization::replaced).unwrap_or_default();
-        Self { authorization, policy, keys: app.0.gate.as_ref().map(|gate| gate.tokens.changed.clone()) }
-    }
-
-    /// Resolves when there are others, after which it listens to the next ones: none that come meanwhile are missed.
-    async fn changed(&mut self) {
-        let keys = async {
-            match &mut self.keys {
-                Some(keys) => keys.changed().await.is_ok(),
-                None => std::future::pending().await,
-            }
-        };
-        tokio::select! {
-            () = self.policy.cancelled() => {
-                self.policy = self.authorization.as_ref().map(Authorization::replaced).unwrap_or_default();
-            }
-            open = keys => {
-                if !open {
-                    self.keys = None;
-                }
-            }
-        }
-    }
-}
-
-/// Waits until a drain has come to a connection.
-async fn stopping(drain: &CancellationToken, shared: &Shared) {
-    drain.cancelled().await;
-    shared.settled().await;
-}
-
-/// Counts and logs a peer that was cut off for its frames.
-fn say_flooded(flooded: &AtomicBool, shared: &Shared) {
-    if flooded.load(Ordering::Relaxed) {
-        let peer = &shared.peer;
-        shared.app().metrics.drained("flood");
-        tracing::warn!(conn_id = peer.conn_id, peer = %peer.addr, "too many pings or control frames");
-    }
-}
-
-/// What the time says of a connection.
-fn tick(life: &mut Life, stall: &mut Stall, shared: &Shared) -> Step {
-    let now = Instant::now();
-    if stall.tick(now, &shared.outflow) { say_stalled(shared) } else { life.tick(now, shared.usage()) }
-}
-
-/// Counts and logs a peer that was cut off because it takes nothing.
-fn say_stalled(shared: &Shared) -> Step {
-    let peer = &shared.peer;
-    shared.app().metrics.drained("stalled");
-    tracing::warn!(conn_id = peer.conn_id, peer = %peer.addr, "the peer takes nothing of what waits for it");
-    Step::Cut
-}
-
-fn say_ended(outcome: hyper::Result<()>, shared: &Shared) {
-    if let Err(error) = outcome {
-        let (conn_id, error) = (shared.peer.conn_id, &error as &dyn std::error::Error);
-        tracing::debug!(conn_id, error, "connection ended");
-    }
-}
-
-/// When to look at a connection again.
-fn wake(life: &Life, stall: &Stall, shared: &Shared) -> Instant {
-    life.wake(Instant::now(), shared.usage()).map_or(stall.wake(), |at| at.min(stall.wake()))
-}
-
-/// A number below 1 that differs between connections and processes.
-fn draw(instance: &str, conn_id: u64) -> f64 {
-    use std::hash::{DefaultHasher, Hash, Hasher};
-    let mut hasher = DefaultHasher::new();
-    (instance, conn_id).hash(&mut hasher);
-    f64::from(u32::try_from(hasher.finish() >> 32).unwrap_or_default()) / (f64::from(u32::MAX) + 1.0)
-}
-
-fn validity(peer: &Peer, clock: &dyn Clock) -> Option<Validity> {
-    let end = peer.not_after?;
-    let span = |from: dir_core::Timestamp| {
-        Duration::from_millis(u64::try_from(end.0.saturating_sub(from.0)).unwrap_or_default())
-    };
-    let left = span(clock.now());
-    Some(Validity { life: peer.not_before.map_or(left, span), left })
 }
 
 /// Connections of a plaintext listener. Nobody is authenticated: for loopback, or with explicit consent.

@@ -57,6 +57,37 @@ async fn abuse_no_pings_within_the_strikes_are_answered() {
 }
 
 #[tokio::test]
+async fn abuse_no_pings_without_a_call_where_they_need_one() {
+    // The interval lets every ping pass; without a call two hours have to lie between them.
+    let serve =
+        ServeConfig { ping_interval: Duration::ZERO, ping_without_stream: false, ..ServeConfig::default() };
+    let node = Node::with(Setup { serve: serve.clone(), ..Setup::default() }).await;
+    let ping = frame(PING, 0, 0, &[7; 8]);
+    let mut quiet = Peer::connect(node.addr).await;
+    quiet.send(&ping.repeat(4)).await;
+    quiet.closed().await;
+    until(|| floods(&node) == Some(1.0)).await;
+    // With a call that stays open they may come.
+    let mut calling = Peer::connect(node.addr).await;
+    let headers = grpc_headers("/agntcy.dir.store.v1.StoreService/Pull");
+    calling.send(&frame(HEADERS, 0x4, 1, &headers)).await;
+    calling.wait_for(HEADERS).await.unwrap();
+    for _ in 0..20 {
+        calling.send(&ping).await;
+        assert_eq!(calling.wait_for(PING).await.unwrap().payload, [7; 8]);
+    }
+    // And with the switch as it is by default, without one as well.
+    let serve = ServeConfig { ping_without_stream: true, ..serve };
+    let node = Node::with(Setup { serve, ..Setup::default() }).await;
+    let mut quiet = Peer::connect(node.addr).await;
+    for _ in 0..20 {
+        quiet.send(&ping).await;
+        assert_eq!(quiet.wait_for(PING).await.unwrap().payload, [7; 8]);
+    }
+    assert_eq!(floods(&node), Some(0.0));
+}
+
+#[tokio::test]
 async fn abuse_rapid_reset_10k() {
     let node = Node::start().await;
     let mut bytes = Vec::new();

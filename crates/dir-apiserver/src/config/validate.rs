@@ -229,7 +229,9 @@ fn rates(config: &Config, found: &mut Vec<Problem>) {
         }
     }
     let rates = [limit.global_rps, limit.per_client_rps, limit.per_trust_domain_rps, limit.per_ip_rps];
-    let empty = rates.iter().all(|rate| rate.0 == 0.0) && limit.method_limits.0.is_empty();
+    // A method with a rate of 0 is freed from limits: that is no bucket.
+    let empty =
+        rates.iter().all(|rate| rate.0 == 0.0) && limit.method_limits.0.values().all(|one| one.rps == 0.0);
     if limit.enabled && empty {
         let text = "enabled without any limit: nothing but failed authentications is limited";
         found.push(Problem::warning("ratelimit.enabled", text));

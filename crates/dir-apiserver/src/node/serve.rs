@@ -117,6 +117,7 @@ fn limits(base: &Base) -> ServeConfig {
         stalled_timeout: base.config.limits.stalled_timeout,
         max_buffered: base.config.limits.buffered_bytes_per_connection,
         ping_interval: keepalive.min_time,
+        ping_without_stream: keepalive.permit_without_stream,
         max_age: unless_zero(keepalive.max_connection_age),
         age_grace: keepalive.max_connection_age_grace,
         drain_grace: base.config.shutdown.grace,

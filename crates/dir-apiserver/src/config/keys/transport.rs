@@ -63,8 +63,8 @@ section! {
         timeout: Duration = "1m",
         /// Clients that ping more often than this are closed; 0 lets every ping pass.
         min_time: Duration = "1m",
-        /// Clients may ping without an open stream.
-        permit_without_stream: bool = "true" [Inert],
+        /// Clients may ping without an open stream as often as with one; without it, every two hours.
+        permit_without_stream: bool = "true",
     }
 }
 

@@ -164,6 +164,34 @@ fn absent_parts_are_one_warning_each() {
 }
 
 #[test]
+fn a_rate_limiter_without_a_bucket_is_a_warning() {
+    let warned = |yaml: &str| {
+        let read = loaded(&format!("{LOOPBACK}ratelimit: {{{yaml}}}\n"), &[]);
+        assert_eq!(errors(&read), Vec::<String>::new(), "{yaml}");
+        warnings(&read)
+    };
+    for yaml in [
+        "enabled: true",
+        "enabled: true, global_burst: 5, per_ip_burst: 5",
+        "enabled: true, auth_rpm: 60",
+        "enabled: true, method_limits: {/a.B/C: {rps: 0}}",
+    ] {
+        let text = "enabled without any limit: nothing but failed authentications is limited";
+        assert_eq!(warned(yaml), [text], "{yaml}");
+    }
+    for yaml in [
+        "enabled: false",
+        "enabled: true, global_rps: 1, global_burst: 1",
+        "enabled: true, per_client_rps: 1, per_client_burst: 1",
+        "enabled: true, per_trust_domain_rps: 1",
+        "enabled: true, per_ip_rps: 1",
+        "enabled: true, method_limits: {/a.B/C: {rps: 1, burst: 1}}",
+    ] {
+        assert_eq!(warned(yaml), Vec::<String>::new(), "{yaml}");
+    }
+}
+
+#[test]
 fn production_refuses() {
     let unsafe_file = "\
         listen: {allow_insecure: true}\ndev_identity: {enabled: true}\nauthn: {trust_domain: example.org}\n\
