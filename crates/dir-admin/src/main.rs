@@ -12,6 +12,10 @@ use std::process::ExitCode;
 fn main() -> ExitCode {
     // Fails only when a provider is already installed, which is as good.
     let _ = rustls::crypto::ring::default_provider().install_default();
+    if let Err(error) = dir_runtime::process::keep_memory_private() {
+        eprintln!("error: cannot switch core dumps off: {error}");
+        return ExitCode::FAILURE;
+    }
     let cli = cli::Cli::parse();
     match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => {

@@ -198,7 +198,10 @@ impl Settings {
             ProfileArg::Development => Profile::Development,
             ProfileArg::Production => Profile::Production,
         });
-        load(&self.inputs(), profile)
+        let mut inputs = self.inputs();
+        let loaded = load(&inputs, profile);
+        inputs.clear();
+        loaded
     }
 }
 

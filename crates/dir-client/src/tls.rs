@@ -5,9 +5,12 @@ use crate::error::{ClientError, Kind};
 use data_encoding::BASE64;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::sign::{CertifiedKey, SingleCertAndKey};
 use rustls::{CertificateError, ClientConfig, ConfigBuilder, RootCertStore, WantsVerifier};
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::sync::Arc;
+use zeroize::Zeroizing;
 
 /// What every connection offers: gRPC needs HTTP/2.
 pub(crate) const ALPN_H2: &[u8] = b"h2";
@@ -23,9 +26,10 @@ pub(crate) fn from_files(files: &TlsFiles) -> Result<ClientConfig, ClientError> 
         roots.add(authority).map_err(|e| bad_file(ca, &e.to_string()))?;
     }
     let chain = certificates(cert)?;
+    warn_of_readers(key);
     let key = PrivateKeyDer::from_pem_file(key).map_err(|e| bad_file(key, &e.to_string()))?;
-    let config = builder()?.with_root_certificates(roots).with_client_auth_cert(chain, key);
-    Ok(finished(config.map_err(|e| bad_file(cert, &e.to_string()))?))
+    let shown = shown(chain, &Zeroizing::new(key)).map_err(|e| bad_file(cert, &e.to_string()))?;
+    Ok(finished(builder()?.with_root_certificates(roots).with_client_cert_resolver(shown)))
 }
 
 /// A client configuration for servers with certificates as on the web: public roots, or those of a file instead. No
@@ -60,7 +64,8 @@ pub(crate) fn from_token_file(path: Option<&Path>) -> Result<ClientConfig, Clien
         let next = "it must hold [{\"x509_svid\": [base64 DER, …], \"private_key\": base64 PKCS#8, \"root_cas\": [base64 DER, …]}]";
         ClientError::new(Kind::Config, format!("read {}", path.display()), cause, next)
     };
-    let text = std::fs::read(path).map_err(|e| bad(e.to_string()))?;
+    let text = Zeroizing::new(std::fs::read(path).map_err(|e| bad(e.to_string()))?);
+    warn_of_readers(path);
     // Without the parser's words: they could quote the key.
     let entries: Vec<TokenEntry> = serde_json::from_slice(&text).map_err(|e| {
         bad(format!("it is not of the right form (line {}, column {})", e.line(), e.column()))
@@ -78,16 +83,40 @@ pub(crate) fn from_token_file(path: Option<&Path>) -> Result<ClientConfig, Clien
     let chain = decoded("x509_svid", &entry.x509_svid)?;
     let key = BASE64.decode(entry.private_key.as_bytes()).ok();
     let key = key.ok_or_else(|| bad("private_key is no base64".to_owned()))?;
-    let key = PrivateKeyDer::Pkcs8(key.into());
-    let config = builder()?.with_root_certificates(roots).with_client_auth_cert(chain, key);
-    Ok(finished(config.map_err(|e| bad(e.to_string()))?))
+    let key = Zeroizing::new(PrivateKeyDer::Pkcs8(key.into()));
+    let shown = shown(chain, &key).map_err(|e| bad(e.to_string()))?;
+    Ok(finished(builder()?.with_root_certificates(roots).with_client_cert_resolver(shown)))
+}
+
+/// What the server is shown. The key's own memory is cleared by the caller; what signs with it keeps a form of its own.
+fn shown(
+    chain: Vec<CertificateDer<'static>>,
+    key: &Zeroizing<PrivateKeyDer<'static>>,
+) -> Result<Arc<SingleCertAndKey>, rustls::Error> {
+    let certified = CertifiedKey::new(chain, rustls::crypto::ring::sign::any_supported_type(key)?);
+    match certified.keys_match() {
+        // Some kinds of key do not tell: the handshake will.
+        Ok(()) | Err(rustls::Error::InconsistentKeys(rustls::InconsistentKeys::Unknown)) => {}
+        Err(error) => return Err(error),
+    }
+    Ok(Arc::new(SingleCertAndKey::from(certified)))
+}
+
+/// Says that a private key is for everybody of this machine or of a group to read.
+fn warn_of_readers(path: &Path) {
+    let Ok(meta) = std::fs::metadata(path) else { return };
+    let mode = meta.permissions().mode() & 0o777;
+    if mode & 0o044 != 0 {
+        let path = path.display();
+        tracing::warn!("the private key in {path} can be read by others (mode {mode:o}): chmod 600 {path}");
+    }
 }
 
 /// The entry of such a file. Has no `Debug`: it holds a key.
 #[derive(serde::Deserialize)]
 struct TokenEntry {
     x509_svid: Vec<String>,
-    private_key: String,
+    private_key: Zeroizing<String>,
     root_cas: Vec<String>,
 }
 

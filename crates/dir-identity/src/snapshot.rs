@@ -36,10 +36,11 @@ impl OwnSvid {
     pub(crate) fn new(
         leaf: Leaf,
         chain: Vec<CertificateDer<'static>>,
-        key: PrivateKeyDer<'static>,
+        key: &PrivateKeyDer<'static>,
         hint: String,
     ) -> Result<Self, rustls::Error> {
-        let signer = PROVIDER.key_provider.load_private_key(key)?;
+        // The provider's own loader takes the key and drops it as it is; the caller's is cleared.
+        let signer = rustls::crypto::ring::sign::any_supported_type(key)?;
         let certified = CertifiedKey::new(chain, signer);
         certified.keys_match()?;
         Ok(Self { leaf, certified: Arc::new(certified), hint })

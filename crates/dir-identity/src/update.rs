@@ -13,6 +13,7 @@ use dir_core::{SpiffeId, Timestamp, TrustDomain};
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 use std::collections::HashSet;
 use std::sync::Arc;
+use zeroize::Zeroizing;
 
 /// Most SVIDs that are looked at in one message.
 pub(crate) const SVIDS_MAX: usize = 100;
@@ -154,8 +155,8 @@ fn read_svid(
     check_own_time(&leaf, now)?;
     let bundle = trusted_bundle(bundles, leaf.id.trust_domain()).map_err(|r| wait_reason(&r))?;
     verify_chain(leaf_der, intermediates, bundle, now, None).map_err(|r| wait_reason(&r))?;
-    let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(entry.x509_svid_key.to_vec()));
-    OwnSvid::new(leaf, chain, key, hint.to_owned()).map_err(|e| unusable(format!("private key: {e}")))
+    let key = Zeroizing::new(PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(entry.x509_svid_key.to_vec())));
+    OwnSvid::new(leaf, chain, &key, hint.to_owned()).map_err(|e| unusable(format!("private key: {e}")))
 }
 
 /// Time faults of our own SVID in seconds, for the operator's message.

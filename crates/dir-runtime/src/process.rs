@@ -1,10 +1,12 @@
 //! Process gauges with a label: the `/metrics` page must not carry a sample without one, so the collector of
 //! the `prometheus` crate does not fit. Values are read from `/proc/self` when scraped; elsewhere they stay 0.
 
+use nix::sys::resource::{Resource, setrlimit};
 use prometheus::core::{Collector, Desc};
 use prometheus::proto::MetricFamily;
 use prometheus::{GaugeVec, Opts, Registry};
 use std::fs;
+use std::io;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 /// Clock ticks a second in `/proc/self/stat`: fixed at 100 in the kernel's user interface on Linux.
@@ -38,6 +40,16 @@ pub fn register(metrics: &Registry, component: &str) -> Result<(), prometheus::E
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64();
     process.start.with_label_values(&[component]).set(now);
     metrics.register(Box::new(process))
+}
+
+/// Makes sure that the memory of this process, in which there are keys, is never written to a file nor read by other
+/// processes of the same account. The first thing that a program with secrets does.
+pub fn keep_memory_private() -> io::Result<()> {
+    setrlimit(Resource::RLIMIT_CORE, 0, 0)?;
+    // The limit alone says nothing to a core pattern that pipes into a program.
+    #[cfg(target_os = "linux")]
+    nix::sys::prctl::set_dumpable(false)?;
+    Ok(())
 }
 
 impl Process {

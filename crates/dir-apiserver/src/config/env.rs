@@ -3,8 +3,11 @@
 
 use super::layers::{Layers, Problem, Source};
 use super::leaf::Raw;
+use super::secret::{EXPOSED, others_may_read};
 use super::section::{Flag, Key};
 use super::{ENV_PREFIX, suggest};
+use std::path::Path;
+use zeroize::Zeroizing;
 
 /// Variables of existing charts that nothing ever read.
 const LEGACY: [&str; 2] = ["DIRECTORY_SERVER_AUTHZ_SOCKET_PATH", "DIRECTORY_SERVER_AUTHZ_TRUST_DOMAIN"];
@@ -29,8 +32,12 @@ pub(super) fn read(vars: &[(String, String)], keys: &[Key], layers: &mut Layers)
             }
             match std::fs::read_to_string(value) {
                 Ok(text) => {
-                    let text = text.trim_end_matches(['\r', '\n']).to_owned();
-                    layers.set(&key.path, Raw::Text(text), Source::Env(name.clone()));
+                    let text = Zeroizing::new(text);
+                    let line = text.trim_end_matches(['\r', '\n']).to_owned();
+                    layers.set(&key.path, Raw::Text(line), Source::Env(name.clone()));
+                    if others_may_read(Path::new(value)) {
+                        problems.push(Problem::warning(value, EXPOSED));
+                    }
                 }
                 Err(error) => {
                     problems.push(Problem::error(&key.path, format!("{name}: cannot read {value}: {error}")));

@@ -6,12 +6,13 @@ use super::section::Key;
 use super::suggest;
 use serde_json::{Map, Value};
 use std::path::Path;
+use zeroize::Zeroizing;
 
 /// Reads one file into `layers`. Unknown keys are errors, each with the nearest known name.
 pub(super) fn read(path: &Path, keys: &[Key], layers: &mut Layers) -> Vec<Problem> {
     let name = path.display().to_string();
     let text = match std::fs::read_to_string(path) {
-        Ok(text) => text,
+        Ok(text) => Zeroizing::new(text),
         Err(error) => return vec![Problem::error(name, format!("cannot be read: {error}"))],
     };
     // A file with nothing but comments is an empty configuration.

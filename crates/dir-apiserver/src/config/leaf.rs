@@ -4,15 +4,46 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 use std::collections::BTreeMap;
+use std::fmt;
 use std::path::PathBuf;
+use zeroize::Zeroize;
 
-/// A value as it was found.
-#[derive(Debug, Clone, PartialEq)]
+/// A value as it was found. It may be a credential: `Debug` does not show it, and the memory is cleared when it is
+/// dropped.
+#[derive(Clone, PartialEq)]
 pub enum Raw {
     /// From a variable, a flag or the table of defaults.
     Text(String),
     /// From a file.
     Tree(Value),
+}
+
+impl fmt::Debug for Raw {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Raw::Text(_) => "Text(..)",
+            Raw::Tree(_) => "Tree(..)",
+        })
+    }
+}
+
+impl Drop for Raw {
+    fn drop(&mut self) {
+        match self {
+            Raw::Text(text) => text.zeroize(),
+            Raw::Tree(value) => clear(value),
+        }
+    }
+}
+
+/// Clears every text of a tree. Trees that are read are no deeper than the parser allows.
+fn clear(value: &mut Value) {
+    match value {
+        Value::String(text) => text.zeroize(),
+        Value::Array(items) => items.iter_mut().for_each(clear),
+        Value::Object(fields) => fields.values_mut().for_each(clear),
+        Value::Null | Value::Bool(_) | Value::Number(_) => {}
+    }
 }
 
 /// A type that a key can have.
@@ -120,17 +151,35 @@ impl Leaf for String {
         scalar(raw, "text")
     }
 
-    /// An address may hold a user and a password, where they do not belong: they do not show.
     fn show(&self) -> Value {
-        Value::String(match self.rsplit_once('@') {
-            Some((before, host)) => {
-                let scheme =
-                    before.split_once("://").map_or(String::new(), |(scheme, _)| format!("{scheme}://"));
-                format!("{scheme}***@{host}")
-            }
-            None => self.clone(),
-        })
+        Value::String(without_credentials(self))
     }
+}
+
+/// An address may hold a user and a password, where they do not belong: they do not show.
+fn without_credentials(text: &str) -> String {
+    match text.rsplit_once('@') {
+        Some((before, host)) => {
+            let scheme = before.split_once("://").map_or(String::new(), |(scheme, _)| format!("{scheme}://"));
+            format!("{scheme}***@{host}")
+        }
+        None => text.to_owned(),
+    }
+}
+
+/// The same of every text in a tree.
+fn shown_tree<T: Serialize>(tree: &T) -> Value {
+    fn hide(value: &mut Value) {
+        match value {
+            Value::String(text) => *text = without_credentials(text),
+            Value::Array(items) => items.iter_mut().for_each(hide),
+            Value::Object(fields) => fields.values_mut().for_each(hide),
+            Value::Null | Value::Bool(_) | Value::Number(_) => {}
+        }
+    }
+    let mut value = serde_json::to_value(tree).unwrap_or_default();
+    hide(&mut value);
+    value
 }
 
 /// A path; empty means none.
@@ -169,7 +218,7 @@ impl Leaf for Vec<String> {
     }
 
     fn show(&self) -> Value {
-        Value::from(self.clone())
+        shown_tree(self)
     }
 }
 
@@ -187,7 +236,7 @@ impl<T: DeserializeOwned + Serialize> Leaf for Items<T> {
     }
 
     fn show(&self) -> Value {
-        serde_json::to_value(&self.0).unwrap_or_default()
+        shown_tree(&self.0)
     }
 }
 
@@ -212,7 +261,7 @@ impl<T: DeserializeOwned + Serialize> Leaf for Named<T> {
     }
 
     fn show(&self) -> Value {
-        serde_json::to_value(&self.0).unwrap_or_default()
+        shown_tree(&self.0)
     }
 }
 

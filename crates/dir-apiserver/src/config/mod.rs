@@ -22,7 +22,9 @@ use keys::{Config, Profile};
 use layers::{Entry, Layers, Problem, Reader, Severity, Source, idle_keys};
 use leaf::Raw;
 use section::{Key, Section};
+use std::fmt;
 use std::path::{Path, PathBuf};
+use zeroize::Zeroize;
 
 pub use duration::{format as format_duration, parse as parse_duration};
 pub use listen::Listen;
@@ -34,8 +36,9 @@ pub const ENV_PREFIX: &str = "DIRECTORY_SERVER_";
 /// The file that is read when none is named; it may be absent.
 pub const DEFAULT_FILE: &str = "/etc/agntcy/dir/server.config.yml";
 
-/// What a configuration is made of. The binary fills it in; nothing below reads the process.
-#[derive(Debug, Clone, Default)]
+/// What a configuration is made of. The binary fills it in; nothing below reads the process. `Debug` shows no value:
+/// any of them may be a credential.
+#[derive(Clone, Default)]
 pub struct Inputs {
     /// The file named on the command line; it must exist.
     pub file: Option<PathBuf>,
@@ -47,6 +50,22 @@ pub struct Inputs {
     pub flags: Vec<(String, String, String)>,
     /// Home directory of the user.
     pub home: String,
+}
+
+impl fmt::Debug for Inputs {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let flags: Vec<_> =
+            self.presets.iter().chain(&self.flags).map(|(key, _, flag)| (key, flag)).collect();
+        f.debug_struct("Inputs").field("file", &self.file).field("flags", &flags).finish_non_exhaustive()
+    }
+}
+
+impl Inputs {
+    /// Clears the memory of every value, once a configuration is made of them.
+    pub fn clear(&mut self) {
+        self.vars.iter_mut().for_each(|(_, value)| value.zeroize());
+        self.flags.iter_mut().for_each(|(_, value, _)| value.zeroize());
+    }
 }
 
 /// A configuration with the origin of each value.
@@ -113,6 +132,7 @@ pub fn load(inputs: &Inputs, profile: Option<Profile>) -> Loaded {
         return loaded;
     }
     problems.append(&mut validate::check(&loaded));
+    problems.extend(secret::exposed(&loaded, &keys));
     if profile.unwrap_or(loaded.config.profile) == Profile::Production {
         problems.append(&mut production::check(&loaded, &keys));
     }

@@ -8,6 +8,7 @@ use dir_core::Classified;
 use dir_core::store::RecordStore;
 use dir_store::{CacheConfig, Credentials, Layout, OciConfig, OciStore};
 use std::time::Duration;
+use zeroize::Zeroizing;
 
 /// The registry gets this long to tell its layout before the node starts without knowing it.
 const FIRST_PING: Duration = Duration::from_secs(5);
@@ -65,7 +66,7 @@ fn settings(oci: &Oci) -> OciConfig {
 /// A password wins over tokens, an access token over one that has to be traded first.
 fn credentials(oci: &Oci) -> Credentials {
     let auth = &oci.auth_config;
-    let set = |secret: &Secret| Some(secret.reveal().to_owned()).filter(|s| !s.is_empty());
+    let set = |secret: &Secret| (!secret.is_empty()).then(|| Zeroizing::new(secret.reveal().to_owned()));
     if let Some(password) = set(&auth.password) {
         Credentials::Basic { username: auth.username.clone(), password }
     } else if let Some(token) = set(&auth.access_token) {

@@ -5,6 +5,7 @@ use super::open::Opened;
 use super::{audit, gauges, info, limits, policy, tasks};
 use crate::about;
 use crate::config::keys::{Config, RulesMode};
+use crate::config::leaf::Leaf;
 use crate::exit::{Failure, Status};
 use dir_api::{App, AppConfig, AppDeps, Audit};
 use dir_core::identity::IdentityStatus;
@@ -89,7 +90,7 @@ fn rules(config: &Config) -> anyhow::Result<Arc<dyn RecordRules>> {
         RulesMode::Off => Some(Mode::Off),
     };
     let settings = Settings { mode, schema_url: validation.schema_url.clone(), ..Settings::default() };
-    tracing::info!(mode = ?settings.mode(), schema_url = settings.schema_url, "records are judged");
+    tracing::info!(mode = ?settings.mode(), schema_url = %validation.schema_url.show(), "records are judged");
     Ok(settings.rules().map_err(|e| Failure::new(Status::Config, e.to_string()))?)
 }
 

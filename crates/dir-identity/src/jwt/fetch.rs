@@ -15,6 +15,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 use tonic::codegen::http::uri::PathAndQuery;
 use tonic::metadata::MetadataValue;
+use zeroize::Zeroizing;
 
 /// A token is not used any more so long before its end: it has to arrive, and clocks differ.
 const LAST_USE: Duration = Duration::from_secs(5);
@@ -23,10 +24,10 @@ const RENEWAL_LIMIT: Duration = Duration::from_secs(2);
 /// Pause after a renewal that failed while the old token is still good.
 const RENEWAL_PAUSE: Duration = Duration::from_secs(1);
 
-/// A token to show. `Debug` never shows it.
+/// A token to show. `Debug` never shows it; the memory is cleared with its last copy.
 #[derive(Clone)]
 pub struct JwtSvid {
-    token: Arc<str>,
+    token: Arc<Zeroizing<String>>,
     id: SpiffeId,
     expires: Timestamp,
 }
@@ -179,7 +180,7 @@ impl JwtSource {
         if expires <= now {
             return Err(fail(WaitReason::Expired(now.seconds_since(expires))));
         }
-        let svid = JwtSvid { token: entry.svid.into(), id, expires };
+        let svid = JwtSvid { token: Arc::new(Zeroizing::new(entry.svid)), id, expires };
         let renew_at = Timestamp(now.0 + (expires.0 - now.0) / 2);
         *self.held.lock() = Some(Held { svid: svid.clone(), renew_at, retry_at: None });
         Ok(svid)

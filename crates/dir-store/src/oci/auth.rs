@@ -13,6 +13,7 @@ use reqwest::Url;
 use reqwest::header::{CONTENT_TYPE, HeaderValue};
 use serde::Deserialize;
 use std::collections::HashMap;
+use zeroize::Zeroizing;
 
 /// Chooses the `Authorization` of each request.
 pub(super) struct Authorizer {
@@ -36,10 +37,13 @@ impl Authorizer {
         let protocol = if base.scheme() == "http" { ClientProtocol::Http } else { ClientProtocol::Https };
         let fixed = match &config.credentials {
             Credentials::Basic { username, password } => {
-                let pair = BASE64.encode(format!("{username}:{password}").as_bytes());
-                Some(secret(&format!("Basic {pair}"))?)
+                let pair = Zeroizing::new(format!("{username}:{}", password.as_str()));
+                let pair = Zeroizing::new(BASE64.encode(pair.as_bytes()));
+                Some(secret(&Zeroizing::new(format!("Basic {}", pair.as_str())))?)
             }
-            Credentials::AccessToken(token) => Some(secret(&format!("Bearer {token}"))?),
+            Credentials::AccessToken(token) => {
+                Some(secret(&Zeroizing::new(format!("Bearer {}", token.as_str())))?)
+            }
             Credentials::Anonymous | Credentials::RefreshToken(_) => None,
         };
         let oci = oci_client::Client::new(ClientConfig {
@@ -84,12 +88,13 @@ impl Authorizer {
             }
             Credentials::Anonymous => self.trade(&RegistryAuth::Anonymous, repository, writes).await?,
             Credentials::Basic { username, password } => {
-                self.trade(&RegistryAuth::Basic(username.clone(), password.clone()), repository, writes)
+                self.trade(&RegistryAuth::Basic(username.clone(), password.to_string()), repository, writes)
                     .await?
             }
         };
-        let Some(token) = token else { return Ok(false) };
-        let value = secret(&format!("Bearer {token}")).map_err(|e| RegistryFault::Protocol(e.to_string()))?;
+        let Some(token) = token.map(Zeroizing::new) else { return Ok(false) };
+        let value = secret(&Zeroizing::new(format!("Bearer {}", token.as_str())))
+            .map_err(|e| RegistryFault::Protocol(e.to_string()))?;
         self.tokens.write().insert((repository.to_owned(), writes), value);
         Ok(true)
     }

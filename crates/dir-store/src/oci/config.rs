@@ -5,13 +5,14 @@ use dir_core::store::StoreError;
 use reqwest::Url;
 use std::fmt;
 use std::time::Duration;
+use zeroize::Zeroizing;
 
 /// Default of [`OciConfig::address`].
 pub const DEFAULT_REGISTRY_ADDRESS: &str = "127.0.0.1:5555";
 /// Default of [`OciConfig::repository`].
 pub const DEFAULT_REPOSITORY: &str = "dir";
 
-/// How the directory presents itself to a registry.
+/// How the directory presents itself to a registry. The memory of a secret is cleared when it is dropped.
 #[derive(Clone, Default, PartialEq, Eq)]
 pub enum Credentials {
     /// Not at all.
@@ -22,12 +23,12 @@ pub enum Credentials {
         /// User name.
         username: String,
         /// Password.
-        password: String,
+        password: Zeroizing<String>,
     },
     /// A bearer token as it is.
-    AccessToken(String),
+    AccessToken(Zeroizing<String>),
     /// A refresh token, traded for access tokens (OAuth 2.0, RFC 6749 section 6).
-    RefreshToken(String),
+    RefreshToken(Zeroizing<String>),
 }
 
 impl fmt::Debug for Credentials {
@@ -187,14 +188,18 @@ mod tests {
     #[test]
     fn credentials_do_not_show() {
         let config = OciConfig {
-            credentials: Credentials::Basic { username: "ann".into(), password: "hunter2".into() },
+            credentials: Credentials::Basic {
+                username: "ann".into(),
+                password: Zeroizing::new("hunter2".into()),
+            },
             ..OciConfig::default()
         };
         let shown = format!("{config:?}");
         assert!(shown.contains("ann") && !shown.contains("hunter2"), "{shown}");
-        for secret in
-            [Credentials::AccessToken("hunter2".into()), Credentials::RefreshToken("hunter2".into())]
-        {
+        for secret in [
+            Credentials::AccessToken(Zeroizing::new("hunter2".into())),
+            Credentials::RefreshToken(Zeroizing::new("hunter2".into())),
+        ] {
             assert!(!format!("{secret:?}").contains("hunter2"));
         }
     }

@@ -181,16 +181,20 @@ async fn credentials() {
     let with = |registry: &FakeRegistry, credentials: Credentials| {
         OciStore::new(&OciConfig { credentials, ..config(registry, Layout::Sharded) }).unwrap()
     };
-    let basic = |password: &str| Credentials::Basic { username: "ann".into(), password: password.into() };
+    let basic =
+        |password: &str| Credentials::Basic { username: "ann".into(), password: password.to_owned().into() };
     let user = || ("ann".to_owned(), "hunter2".to_owned());
     let cases = [
         (Access::Basic(user().0, user().1), vec![basic("hunter2")]),
         (Access::BasicToWrite(user().0, user().1), vec![basic("hunter2")]),
         (
             Access::Token(user().0, user().1),
-            vec![basic("hunter2"), Credentials::RefreshToken("hunter2".into())],
+            vec![basic("hunter2"), Credentials::RefreshToken("hunter2".to_owned().into())],
         ),
-        (Access::Token(user().0, user().1), vec![Credentials::AccessToken("fake-registry-token".into())]),
+        (
+            Access::Token(user().0, user().1),
+            vec![Credentials::AccessToken("fake-registry-token".to_owned().into())],
+        ),
     ];
     let (record, facts) = sample(1);
     for (access, accepted) in cases {
@@ -205,7 +209,9 @@ async fn credentials() {
         }
         let registry =
             FakeRegistry::start(Switches { access: access.clone(), ..Switches::zot() }).await.unwrap();
-        for wrong in [Credentials::Anonymous, basic("s3cret"), Credentials::AccessToken("s3cret".into())] {
+        for wrong in
+            [Credentials::Anonymous, basic("s3cret"), Credentials::AccessToken("s3cret".to_owned().into())]
+        {
             let store = with(&registry, wrong);
             let refused = store.put(&record, &facts, at(0), Presence::Absent).await.unwrap_err();
             assert_eq!(refused.class(), Class::Unavailable, "{refused}");
@@ -220,7 +226,7 @@ async fn credentials() {
 async fn a_token_is_asked_for_once_a_repository() {
     let access = Access::Token("ann".into(), "hunter2".into());
     let registry = FakeRegistry::start(Switches { access, ..Switches::zot() }).await.unwrap();
-    let credentials = Credentials::Basic { username: "ann".into(), password: "hunter2".into() };
+    let credentials = Credentials::Basic { username: "ann".into(), password: "hunter2".to_owned().into() };
     let store = OciStore::new(&OciConfig { credentials, ..config(&registry, Layout::Single) }).unwrap();
     let (record, facts) = sample(1);
     store.put(&record, &facts, at(0), Presence::Absent).await.unwrap();

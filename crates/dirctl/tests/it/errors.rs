@@ -120,3 +120,23 @@ async fn a_document_that_is_too_large_names_itself() {
     assert!(ran.stderr.contains("2.json: Push to "), "{ran:?}");
     assert!(ran.stderr.contains("larger than max"), "{ran:?}");
 }
+
+#[tokio::test]
+async fn l_a_private_key_that_others_may_read_is_told_of() {
+    use std::os::unix::fs::PermissionsExt;
+    let dir = tempfile::tempdir().unwrap();
+    let key = dir.path().join("token.json");
+    let path = key.to_str().unwrap();
+    let entry = r#"[{"x509_svid": [], "private_key": "s3cret", "root_cas": []}]"#;
+    std::fs::write(&key, entry).unwrap();
+    let args = ["health", "--auth-mode", "token", "--spiffe-token", path, "--server-addr", "localhost:1"];
+    for (mode, told) in [(0o600, false), (0o640, true), (0o644, true)] {
+        std::fs::set_permissions(&key, std::fs::Permissions::from_mode(mode)).unwrap();
+        let ran = run(&[("DIRECTORY_LOGGER_LOG_LEVEL", "DEBUG")], &args, b"").await;
+        assert_eq!(ran.code, Some(4), "{ran:?}");
+        let line =
+            format!("the private key in {path} can be read by others (mode {mode:o}): chmod 600 {path}");
+        assert_eq!(ran.stderr.contains(&line), told, "{ran:?}");
+        assert!(!ran.stderr.contains("s3cret"), "{ran:?}");
+    }
+}

@@ -1,7 +1,8 @@
 //! Which source wins, and what happens to names that nobody knows.
 
 use super::{LOOPBACK, errors, loaded, value, warnings};
-use crate::config::layers::Source;
+use crate::config::layers::{Layers, Source};
+use crate::config::leaf::Raw;
 use crate::config::{Inputs, load};
 use proptest::prelude::*;
 use serde_json::json;
@@ -230,4 +231,22 @@ proptest! {
         prop_assert_eq!(matches!(source, Source::Flag(_)), flag.is_some());
         prop_assert_eq!(source == Source::Default, flag.or(preset).or(env).or(file).is_none());
     }
+}
+
+#[test]
+fn l_debug_of_what_a_configuration_is_made_of_shows_no_value() {
+    let triple = |key: &str| vec![(key.to_owned(), "sentinel-a".to_owned(), "--set".to_owned())];
+    let mut inputs = Inputs {
+        vars: vec![("DIRECTORY_SERVER_SYNC_AUTH_CONFIG_PASSWORD".to_owned(), "sentinel-b".to_owned())],
+        presets: triple("database.postgres.password"),
+        flags: triple("store.oci.auth_config.password"),
+        ..Inputs::default()
+    };
+    let mut layers = Layers::default();
+    layers.set("a", Raw::Text("sentinel-c".to_owned()), Source::Default);
+    layers.set("b", Raw::Tree(json!({ "c": "sentinel-d" })), Source::Default);
+    let shown = format!("{inputs:?} {layers:?} {:?}", load(&inputs, None));
+    assert!(!shown.contains("sentinel") && shown.contains("--set"), "{shown}");
+    inputs.clear();
+    assert!(inputs.vars[0].1.is_empty() && inputs.flags[0].1.is_empty());
 }

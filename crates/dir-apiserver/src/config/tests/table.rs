@@ -153,3 +153,44 @@ fn the_reference_page_is_current() {
         assert!(known || name.starts_with("DIRECTORY_LOGGER_"), "{name} is no key");
     }
 }
+
+/// Names that sound like a credential, of keys and of the fields of structured values, whose type is none: each would
+/// be shown by `config show`.
+fn open_credentials(names: &[(String, String)]) -> Vec<&str> {
+    const SOUNDS: [&str; 9] =
+        ["password", "passwd", "passphrase", "secret", "token", "credential", "private", "api_key", "apikey"];
+    let sounds = |path: &str| {
+        let name = path.rsplit('.').next().unwrap_or_default().to_ascii_lowercase();
+        SOUNDS.iter().any(|sound| name.contains(sound)) || name == "key" || name.ends_with("_key")
+    };
+    // A number, a choice or a path holds no credential.
+    let texts = |kind: &str| kind == "text" || kind == "field" || kind.starts_with("list (");
+    let open = names.iter().filter(|(path, kind)| sounds(path) && texts(kind));
+    open.map(|(path, _)| path.as_str()).collect()
+}
+
+#[test]
+fn l_every_key_that_sounds_like_a_credential_is_a_secret() {
+    let mut names: Vec<(String, String)> = all_keys().into_iter().map(|k| (k.path, k.kind)).collect();
+    let fields_before = names.len();
+    for key in all_keys().iter().filter(|k| k.kind.ends_with("of objects")) {
+        let read = loaded(&nested(&key.path, other(key).1), &[]);
+        let objects = match value(&read, &key.path) {
+            Value::Array(items) => items,
+            Value::Object(map) => map.into_values().collect(),
+            other => panic!("{}: {other}", key.path),
+        };
+        for (field, _) in objects.iter().filter_map(Value::as_object).flatten() {
+            names.push((format!("{}.{field}", key.path), "field".to_owned()));
+        }
+    }
+    assert!(names.len() > fields_before + 5, "fields of objects are looked at");
+    assert_eq!(open_credentials(&names), Vec::<&str>::new());
+    assert!(names.iter().filter(|(_, kind)| kind == "secret").count() >= 7);
+    // What a new key would have to be called to get through is not one of these.
+    let new = |path: &str, kind: &str| (path.to_owned(), kind.to_owned());
+    for caught in ["naming.api_token", "federation.trust_domains.password", "x.signing_key"] {
+        assert_eq!(open_credentials(&[new(caught, "text")]), [caught]);
+    }
+    assert!(open_credentials(&[new("x.tls_key", "path"), new("x.token", "secret")]).is_empty());
+}
