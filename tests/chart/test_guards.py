@@ -5,6 +5,7 @@ from support import helm, render, render_args, refused
 
 P = ("production",)
 HOST = {"ingress.enabled": True, "global.domain": "your-domain.com"}
+PUBLISH = {"config.federation.bundle_endpoint.enabled": True}
 SINGLE_NODE = {"persistence.database.enabled": True}
 
 GUARDS = [
@@ -29,6 +30,13 @@ GUARDS = [
     ((), {"spire.enabled": False, "config.authn.enabled": False}, "config.authz.enabled needs config.authn.enabled"),
     ((), {"config.authn.mode": "jwt"}, "config.authn.mode jwt needs config.authn.audiences"),
     ((), {"config.authn.mode": "jwt-tls"}, "mode"),
+    ((), PUBLISH | {"spire.enabled": False, "config.authn.enabled": False, "config.authz.enabled": False},
+     "bundle_endpoint needs config.authn.enabled"),
+    ((), PUBLISH | {"replicaCount": 2, "strategy.type": "RollingUpdate", "config.database.type": "memory"},
+     "bundle_endpoint cannot go with replicaCount above 1"),
+    ((), PUBLISH | {"config.federation.bundle_endpoint.listen_address": "0.0.0.0:8888"}, "has the port 8888 of the API or of ops"),
+    ((), PUBLISH | {"config.federation.bundle_endpoint.listen_address": ":9090"}, "has the port 9090 of the API or of ops"),
+    ((), {"bundleService.type": "ExternalName"}, "bundleService"),
     ((), {"config.authn.startup_wait.total": "90s"}, "must stay below the startup probe's budget (90s)"),
     ((), {"config.authn.startup_wait.total": "1m31s"}, "(91s) must stay below"),
     ((), {"config.authn.startup_wait.total": "0"}, "waits for ever"),

@@ -72,6 +72,48 @@ def test_no_ingress_reaches_the_ops_port(preset):
     assert [p["name"] for p in api["spec"]["ports"]] == ["grpc"]
 
 
+def test_our_bundle_has_a_service_only_when_it_is_published():
+    assert not [d for d in all_of(render(("production",)), "Service") if d["metadata"]["name"].endswith("-bundle")]
+    publish = {"config.federation.bundle_endpoint": {"enabled": True, "listen_address": "0.0.0.0:9443"},
+               "bundleService.type": "LoadBalancer", "bundleService.annotations": {"a": "b"}, "bundleService.port": 443}
+    docs = render(("production",), publish)
+    service = find(docs, "Service", "dir-apiserver-bundle")
+    assert service["metadata"]["annotations"] == {"a": "b"}
+    assert service["spec"]["type"] == "LoadBalancer"
+    assert service["spec"]["ports"] == [{"name": "https-spiffe", "port": 443, "targetPort": "bundle"}]
+    [server] = [c for _, _, c in containers(docs) if c["name"] == "apiserver"]
+    assert {"name": "bundle", "containerPort": 9443} in server["ports"]
+    api = find(docs, "Service", "dir-apiserver")
+    assert service["spec"]["selector"] == api["spec"]["selector"]
+    assert config_of(docs)["federation"]["bundle_endpoint"]["listen_address"] == "0.0.0.0:9443"
+
+
+def test_a_network_policy_names_each_port_that_is_open():
+    assert not all_of(render(("production",)), "NetworkPolicy")
+    monitoring = [{"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "monitoring"}}}]
+    values = {"networkPolicy.enabled": True, "networkPolicy.opsFrom": monitoring}
+    policy = find(render(("production",), values), "NetworkPolicy", "dir-apiserver")["spec"]
+    deployment = find(render(("production",), values), "Deployment", "dir-apiserver")
+    assert policy["podSelector"]["matchLabels"] == deployment["spec"]["selector"]["matchLabels"]
+    assert policy["policyTypes"] == ["Ingress"]
+    assert policy["ingress"] == [
+        {"ports": [{"port": "grpc", "protocol": "TCP"}]},
+        {"ports": [{"port": "ops", "protocol": "TCP"}], "from": monitoring},
+    ]
+    # Nobody scrapes: nobody gets there.
+    [api] = find(render((), {"networkPolicy.enabled": True}), "NetworkPolicy")["spec"]["ingress"]
+    assert api["ports"][0]["port"] == "grpc"
+    partner = [{"ipBlock": {"cidr": "203.0.113.0/24"}}]
+    values |= {"config.federation.bundle_endpoint.enabled": True, "networkPolicy.bundleFrom": partner,
+               "networkPolicy.egress": [{"to": partner}]}
+    docs = render(("production",), values)
+    policy = find(docs, "NetworkPolicy", "dir-apiserver")["spec"]
+    assert policy["ingress"][-1] == {"ports": [{"port": "bundle", "protocol": "TCP"}], "from": partner}
+    assert (policy["policyTypes"], policy["egress"]) == (["Ingress", "Egress"], [{"to": partner}])
+    [server] = [c for _, _, c in containers(docs) if c["name"] == "apiserver"]
+    assert {p["port"] for rule in policy["ingress"] for p in rule["ports"]} <= {p["name"] for p in server["ports"]}
+
+
 def test_local_is_reached_by_node_port():
     docs = render(("local",))
     service = find(docs, "Service", "dir-apiserver")

@@ -64,6 +64,18 @@
 
 {{- define "directory.guards.identity" -}}
 {{- $authn := dig "authn" "enabled" false .Values.config -}}
+{{- if include "directory.publishes" . -}}
+{{- if not $authn -}}
+{{- fail "config.federation.bundle_endpoint needs config.authn.enabled: without an identity there is no bundle, and nothing to prove it with" -}}
+{{- end -}}
+{{- if gt (int .Values.replicaCount) 1 -}}
+{{- fail "config.federation.bundle_endpoint cannot go with replicaCount above 1: the sequence numbers of two publishers contradict each other, and partners refuse what goes back" -}}
+{{- end -}}
+{{- $ports := list (splitList ":" (dig "listen_address" "0.0.0.0:8888" .Values.config) | last) (toString .Values.ops.port) -}}
+{{- if has (include "directory.bundlePort" .) $ports -}}
+{{- fail (printf "config.federation.bundle_endpoint.listen_address has the port %s of the API or of ops: choose another" (include "directory.bundlePort" .)) -}}
+{{- end -}}
+{{- end -}}
 {{- if and .Values.spire.enabled (not $authn) -}}
 {{- fail "spire.enabled is on and config.authn.enabled is off: callers would have no identity and every call would be refused; set both" -}}
 {{- end -}}

@@ -145,3 +145,13 @@ spiffe://{{ include "directory.trustDomain" . }}/ns/{{ .Release.Namespace }}/sa/
 {{- end -}}
 {{- $total -}}
 {{- end -}}
+
+{{/* Whether our own bundle is published for partners: "true" or nothing. */}}
+{{- define "directory.publishes" -}}
+{{- if dig "federation" "bundle_endpoint" "enabled" false .Values.config -}}true{{- end -}}
+{{- end -}}
+
+{{/* The port of the bundle endpoint in the pod. */}}
+{{- define "directory.bundlePort" -}}
+{{- splitList ":" (dig "federation" "bundle_endpoint" "listen_address" "0.0.0.0:8443" .Values.config) | last -}}
+{{- end -}}
