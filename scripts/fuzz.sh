@@ -15,7 +15,7 @@ targets=("$@")
 for target in "${targets[@]}"; do
   say "== $target"
   # New inputs go to the first folder; the committed corpus is only read.
-  mkdir -p "fuzz/work/$target"
-  "$BIN/cargo-fuzz" fuzz run --sanitizer none "$target" "fuzz/work/$target" "fuzz/corpus/$target" -- \
+  mkdir -p "fuzz/corpus-run/$target"
+  "$BIN/cargo-fuzz" fuzz run --sanitizer none "$target" "fuzz/corpus-run/$target" "fuzz/corpus/$target" -- \
     -max_total_time="${FUZZ_SECONDS:-30}" -timeout=10 -rss_limit_mb=2048 -print_final_stats=1
 done
