@@ -5,11 +5,12 @@ use crate::authz::Authorization;
 use crate::methods::Methods;
 use crate::metrics::Metrics;
 use crate::rate::{Limiter, NoSuchMethod, RateConfig};
+use crate::routes::Route;
 use crate::services::info::InfoConfig;
 use crate::services::reflection::{self, Reflection};
 use crate::token::{Gate, Tokens};
 use dir_core::identity::IdentityStatus;
-use dir_core::{Clock, SpiffeId};
+use dir_core::{Clock, Principal, SpiffeId};
 use dir_engine::Engine;
 use prometheus::Registry;
 use std::collections::HashSet;
@@ -36,6 +37,8 @@ pub struct AppConfig {
     pub trusted_gateways: HashSet<SpiffeId>,
     /// With it, callers are who their token says; `None`: who the handshake says.
     pub tokens: Option<Tokens>,
+    /// With tokens: whether `GetServerInfo` is answered to whoever shows none (`auth.allow_anonymous_discovery`).
+    pub anonymous_discovery: bool,
     /// What `GetServerInfo` says beyond what the services know themselves.
     pub info: InfoConfig,
     /// A watch that has nothing to tell says so this often.
@@ -53,6 +56,7 @@ impl Default for AppConfig {
             audit: None,
             trusted_gateways: HashSet::new(),
             tokens: None,
+            anonymous_discovery: false,
             info: InfoConfig::default(),
             watch_bookmark_interval: Duration::from_secs(30),
         }
@@ -107,6 +111,16 @@ pub(crate) struct Inner {
     pub(crate) reflection: Reflection,
     /// Makes request ids of this process differ from those of others.
     pub(crate) instance: String,
+}
+
+impl Inner {
+    /// Whether this is the one question that may be asked without an identity, where tokens prove who calls.
+    pub(crate) fn is_anonymous_discovery(&self, method: usize, who: &Principal) -> bool {
+        self.config.anonymous_discovery
+            && self.gate.is_some()
+            && *who == Principal::Anonymous
+            && self.methods.get(method).route == Route::GetServerInfo
+    }
 }
 
 impl App {

@@ -118,6 +118,10 @@ fn authn(config: &Config, found: &mut Vec<Problem>) {
     if !authn.enabled {
         return;
     }
+    if config.auth.allow_anonymous_discovery && authn.mode != "jwt" {
+        let text = "only for authn.mode jwt: nobody connects without a certificate; /info of the ops listener says the same";
+        found.push(Problem::warning("auth.allow_anonymous_discovery", text));
+    }
     let mut bad = |key: &str, text: &str| {
         found.push(Problem::error(key, format!("invalid authn config: {text}")));
     };

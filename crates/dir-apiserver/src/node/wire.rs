@@ -71,6 +71,7 @@ pub(super) fn wire(base: &Base, opened: Opened) -> anyhow::Result<Wired> {
             audit: audit.clone(),
             trusted_gateways: limits::gateways(&config.authn),
             tokens: opened.held.as_ref().and_then(|h| h.tokens.clone()),
+            anonymous_discovery: config.auth.allow_anonymous_discovery,
             info: info::config(config, &opened),
             ..AppConfig::default()
         },

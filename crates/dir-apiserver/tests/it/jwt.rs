@@ -8,6 +8,8 @@ use dir_identity::{Connector, Identity, ServerCheck, WorkloadConfig};
 use dir_proto::agntcy::dir::core::v1::RecordRef;
 use dir_proto::agntcy::dir::events::v1::ListenRequest;
 use dir_proto::agntcy::dir::events::v1::event_service_client::EventServiceClient;
+use dir_proto::directory::info::v1::server_info_service_client::ServerInfoServiceClient;
+use dir_proto::directory::info::v1::{AuthMode, GetServerInfoRequest};
 use dir_runtime::SystemClock;
 use hyper_util::rt::TokioIo;
 use serde_json::{Value, json};
@@ -320,6 +322,51 @@ async fn j_health_needs_no_token_and_reflection_does() {
     let nothing = Request::new(tokio_stream::empty::<RecordRef>());
     let end = grpc.streaming(nothing, path.parse().unwrap(), codec).await.unwrap_err();
     assert_eq!(end.message(), "failed to extract token: missing authorization header");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn j_discovery_without_a_token_is_for_one_method_and_by_switch() {
+    const SWITCH: &str = "DIRECTORY_SERVER_AUTH_ALLOW_ANONYMOUS_DISCOVERY";
+    let no_header = "failed to extract token: missing authorization header";
+    // Even a policy under which nobody may do anything.
+    for (on, policy) in [("true", POLICY), ("true", "p,other.example,*\n"), ("false", POLICY)] {
+        let mut world = World::governed("policy.csv", policy, &[(SWITCH, on)]).await;
+        let mut discovery = ServerInfoServiceClient::new(world.channel.clone());
+        let answer = discovery.get_server_info(GetServerInfoRequest {}).await;
+        if on == "true" {
+            let info = answer.unwrap().into_inner();
+            assert_eq!(info.auth_modes, [i32::from(AuthMode::JwtSvid)]);
+            assert_eq!(info.jwt_audiences, ["https://dir.example", "second"]);
+            assert_eq!(info.trust_domain, OWN);
+        } else {
+            assert_eq!(answer.unwrap_err().message(), no_header);
+        }
+        // A token that is no good is refused: whoever shows one wants to be somebody.
+        let mut request = Request::new(GetServerInfoRequest {});
+        authorize(&mut request, &["Bearer garbage"]);
+        let refused = discovery.get_server_info(request).await.unwrap_err();
+        assert_eq!((refused.code(), refused.message()), (Code::Unauthenticated, "invalid or expired token"));
+        // Every other method that a server has wants one, whatever becomes of it then.
+        let catalogue = dir_api::method_catalogue();
+        for (_, path) in catalogue.iter() {
+            if path.ends_with("/GetServerInfo") || ["Check", "Watch"].iter().any(|m| path == format!("/grpc.health.v1.Health/{m}")) {
+                continue;
+            }
+            let codec = tonic_prost::ProstCodec::<RecordRef, RecordRef>::default();
+            let mut grpc = tonic::client::Grpc::new(world.channel.clone());
+            grpc.ready().await.unwrap();
+            let nothing = Request::new(tokio_stream::empty::<RecordRef>());
+            let end = grpc.streaming(nothing, path.parse().unwrap(), codec).await.map(drop).unwrap_err();
+            assert_eq!((end.code(), end.message()), (Code::Unauthenticated, no_header), "{path}");
+        }
+        let calls = || std::fs::read_to_string(world.dir.path().join("audit.jsonl")).unwrap_or_default();
+        let line = until("the audit line", || {
+            calls().lines().find(|l| l.contains("GetServerInfo")).map(str::to_owned)
+        });
+        let line: Value = serde_json::from_str(&line).unwrap();
+        assert_eq!(line["code"], if on == "true" { "OK" } else { "UNAUTHENTICATED" }, "{line}");
+        assert!(get(world.node.ops(), "/info").unwrap().1.contains("jwt_svid"));
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

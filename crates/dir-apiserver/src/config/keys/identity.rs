@@ -46,6 +46,14 @@ section! {
 }
 
 section! {
+    /// What may be asked without an identity.
+    Auth {
+        /// With `authn.mode: jwt`: answer `GetServerInfo`, and nothing else, to callers that show no token, so that they learn how to get one. Where clients show certificates the same is on the ops listener, at `/info`.
+        allow_anonymous_discovery: bool = "false",
+    }
+}
+
+section! {
     /// The TLS side.
     Tls {
         /// Lowest version.

@@ -14,7 +14,7 @@ pub use data::{
     Database, DatabaseType, LayoutChoice, Oci, RulesMode, SchemaValidation, Store, StoreProvider, Sync,
 };
 pub use identity::{
-    Authn, Authz, BundleEndpoint, DevIdentity, FederatedDomain, Federation, MethodMatching, Reaction,
+    Auth, Authn, Authz, BundleEndpoint, DevIdentity, FederatedDomain, Federation, MethodMatching, Reaction,
     TlsVersion,
 };
 pub use parts::{
@@ -48,6 +48,8 @@ section! {
         listen: ListenSection,
         /// Who may connect.
         authn: Authn,
+        /// What may be asked without an identity.
+        auth: Auth,
         /// Who may call what.
         authz: Authz,
         /// The development Workload API inside the server.
