@@ -349,7 +349,9 @@ async fn j_discovery_without_a_token_is_for_one_method_and_by_switch() {
         // Every other method that a server has wants one, whatever becomes of it then.
         let catalogue = dir_api::method_catalogue();
         for (_, path) in catalogue.iter() {
-            if path.ends_with("/GetServerInfo") || ["Check", "Watch"].iter().any(|m| path == format!("/grpc.health.v1.Health/{m}")) {
+            if path.ends_with("/GetServerInfo")
+                || ["Check", "Watch"].iter().any(|m| path == format!("/grpc.health.v1.Health/{m}"))
+            {
                 continue;
             }
             let codec = tonic_prost::ProstCodec::<RecordRef, RecordRef>::default();
@@ -364,7 +366,7 @@ async fn j_discovery_without_a_token_is_for_one_method_and_by_switch() {
             calls().lines().find(|l| l.contains("GetServerInfo")).map(str::to_owned)
         });
         let line: Value = serde_json::from_str(&line).unwrap();
-        assert_eq!(line["code"], if on == "true" { "OK" } else { "UNAUTHENTICATED" }, "{line}");
+        assert_eq!(line["code"], if on == "true" { "OK" } else { "Unauthenticated" }, "{line}");
         assert!(get(world.node.ops(), "/info").unwrap().1.contains("jwt_svid"));
     }
 }

@@ -178,10 +178,17 @@ fn foreign_name(der: &[u8], domain: &TrustDomain) -> Option<String> {
     })
 }
 
-/// Writes the document of a bundle. Roots whose kind of key has no name in a JWK set are left out and counted.
-pub(super) fn write(bundle: &TrustBundle, sequence: u64, refresh_hint: Duration) -> (String, usize) {
-    let keys: Vec<Value> = bundle.roots().iter().filter_map(|root| jwk(root)).collect();
+/// Writes the document of a bundle: its roots, then the keys of JWT-SVIDs. Roots whose kind of key has no name in a JWK
+/// set are left out and counted.
+pub(super) fn write<'a>(
+    bundle: &TrustBundle,
+    jwt_keys: impl Iterator<Item = &'a Value>,
+    sequence: u64,
+    refresh_hint: Duration,
+) -> (String, usize) {
+    let mut keys: Vec<Value> = bundle.roots().iter().filter_map(|root| jwk(root)).collect();
     let left_out = bundle.len() - keys.len();
+    keys.extend(jwt_keys.cloned());
     let document = json!({
         "keys": keys,
         "spiffe_sequence": sequence,

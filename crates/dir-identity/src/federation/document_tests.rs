@@ -128,7 +128,7 @@ fn the_bundle_of_another_domain_is_refused() {
 fn what_is_written_is_read_back() {
     let roots = [root("a.example", ChainForm::SelfSigned), root("a.example", ChainForm::Upstream)];
     let bundle = TrustBundle::from_der(&domain(), &roots.concat(), "workload_api").unwrap();
-    let (text, left_out) = write(&bundle, 7, Duration::from_secs(60));
+    let (text, left_out) = write(&bundle, std::iter::empty(), 7, Duration::from_secs(60));
     assert_eq!(left_out, 0);
     let document = BundleDocument::parse(text.as_bytes()).unwrap();
     assert_eq!((document.sequence, document.refresh_hint), (Some(7), Some(Duration::from_secs(60))));

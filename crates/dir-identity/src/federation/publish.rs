@@ -4,9 +4,15 @@
 use super::disk;
 use super::document::{self, fingerprint};
 use super::error::FederationError;
+use super::json;
 use super::metrics::PublishMetrics;
 use crate::bundle::TrustBundle;
+use crate::config::parse_endpoint;
+use crate::feed::{self, FeedEvent, JwtBundlesFeed};
 use crate::identity::Identity;
+use crate::jwt::KEYS_MAX;
+use crate::proto::JwtBundlesResponse;
+use crate::update::domain_of;
 use arc_swap::ArcSwap;
 use bytes::Bytes;
 use dir_core::{Clock, TrustDomain};
@@ -16,14 +22,15 @@ use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeSet;
+use serde_json::{Map, Value};
+use std::collections::{BTreeMap, BTreeSet};
 use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, mpsc};
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tracing::{debug, error, info, warn};
@@ -38,6 +45,8 @@ const PATIENCE: Duration = Duration::from_secs(10);
 const CONNECTION_LIMIT: Duration = Duration::from_secs(30);
 /// Pause after a failed accept: with no file descriptors left, trying at once would spin.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(20);
+/// How long the first edition waits for the keys of JWT-SVIDs.
+const JWT_PATIENCE: Duration = Duration::from_secs(10);
 /// Largest file of our own state.
 const STATE_MAX: u64 = 4096;
 
@@ -77,7 +86,8 @@ impl BundleEndpoint {
             detail: e.to_string(),
         })?;
         let metrics = PublishMetrics::new(metrics);
-        let mut author = Author { config, clock, metrics: metrics.clone(), last: None };
+        let mut author =
+            Author { config, clock, metrics: metrics.clone(), jwt_keys: BTreeMap::new(), last: None };
         author.recall();
         let server = Arc::new(Server {
             body: ArcSwap::from_pointee(Bytes::new()),
@@ -85,10 +95,8 @@ impl BundleEndpoint {
             clock: author.clock.clone(),
             metrics,
         });
-        author.write(&server);
         let stop = CancellationToken::new();
-        tokio::spawn(follow(author, server.clone(), stop.clone()));
-        tokio::spawn(accept(listener, server, stop.clone()));
+        tokio::spawn(publish(author, listener, server, stop.clone()));
         info!(%address, spiffe_id = %identity.snapshot().leaf().id, "our bundle is published (https_spiffe)");
         Ok(Self { address, _stop: stop.drop_guard() })
     }
@@ -112,6 +120,8 @@ struct Author {
     config: PublishConfig,
     clock: Arc<dyn Clock>,
     metrics: PublishMetrics,
+    /// Keys that sign the JWT-SVIDs of our trust domain, by key ID.
+    jwt_keys: BTreeMap<String, Value>,
     last: Option<Edition>,
 }
 
@@ -144,8 +154,9 @@ impl Author {
         let snapshot = server.identity.snapshot();
         let domain = snapshot.leaf().id.trust_domain();
         let Some(bundle) = snapshot.bundles().get(domain) else { return };
-        let edition = self.edition(domain, keys(bundle));
-        let (body, left_out) = document::write(bundle, edition.sequence, self.config.refresh_hint);
+        let edition = self.edition(domain, self.keys(bundle));
+        let (body, left_out) =
+            document::write(bundle, self.jwt_keys.values(), edition.sequence, self.config.refresh_hint);
         server.body.store(Arc::new(Bytes::from(body)));
         self.metrics.published(domain, edition.sequence);
         if self.last.as_ref() == Some(&edition) {
@@ -163,18 +174,111 @@ impl Author {
         }
         self.last = Some(edition);
     }
+
+    fn keys(&self, bundle: &TrustBundle) -> BTreeSet<String> {
+        let roots = bundle.roots().iter().map(|root| fingerprint(root));
+        roots.chain(self.jwt_keys.values().map(|key| fingerprint(key.to_string().as_bytes()))).collect()
+    }
+
+    /// Takes up the keys of JWT-SVIDs. A set that cannot be read changes nothing.
+    fn take_jwt_keys(&mut self, server: &Server, message: &JwtBundlesResponse) {
+        let snapshot = server.identity.snapshot();
+        let own = snapshot.leaf().id.trust_domain();
+        let Some((_, text)) =
+            message.bundles.iter().find(|(name, _)| domain_of(name).is_ok_and(|d| d == *own))
+        else {
+            self.jwt_keys.clear();
+            return;
+        };
+        match published_keys(text) {
+            Ok(keys) => self.jwt_keys = keys,
+            Err(fault) => {
+                warn!(fault, "the keys of our JWT-SVIDs are unreadable; the last ones are published");
+            }
+        }
+    }
 }
 
-fn keys(bundle: &TrustBundle) -> BTreeSet<String> {
-    bundle.roots().iter().map(|root| fingerprint(root)).collect()
+/// Keys as a bundle document shows them: those with a name, by it, with their public members alone.
+fn published_keys(text: &[u8]) -> Result<BTreeMap<String, Value>, String> {
+    const MEMBERS: [&str; 8] = ["kty", "kid", "alg", "crv", "x", "y", "n", "e"];
+    let set = json::parse(text).map_err(|e| e.to_string())?;
+    let keys = set.get("keys").and_then(Value::as_array).ok_or("there is no list of keys")?;
+    let shown = |key: &Value| {
+        let key = key.as_object()?;
+        let text = |name: &str| key.get(name).and_then(Value::as_str);
+        let known = matches!(text("kty"), Some("EC" | "RSA" | "OKP"));
+        let kid = text("kid").filter(|kid| !kid.is_empty())?;
+        // The Workload API sends keys of JWT-SVIDs alone, and may leave the use away.
+        let wanted = known && text("use").is_none_or(|u| u == "jwt-svid");
+        let public = key.iter().filter(|(name, _)| MEMBERS.contains(&name.as_str()));
+        let mut public: Map<String, Value> = public.map(|(n, v)| (n.clone(), v.clone())).collect();
+        public.insert("use".to_owned(), "jwt-svid".into());
+        wanted.then(|| (kid.to_owned(), Value::Object(public)))
+    };
+    Ok(keys.iter().filter_map(shown).take(KEYS_MAX).collect())
 }
 
-async fn follow(mut author: Author, server: Arc<Server>, stop: CancellationToken) {
+/// Writes the first edition, serves it, and writes a further one for each change.
+async fn publish(mut author: Author, listener: TcpListener, server: Arc<Server>, stop: CancellationToken) {
+    let mut tokens = match parse_endpoint(&server.identity.shared().config.socket) {
+        Ok(endpoint) => {
+            let wait = server.identity.shared().config.startup_wait.clone();
+            Some(feed::spawn::<JwtBundlesFeed>(endpoint, wait, stop.clone()))
+        }
+        Err(_) => None,
+    };
+    // An edition without them would take them away from partners.
+    let first = tokio::time::timeout(JWT_PATIENCE, first_jwt_keys(&mut tokens));
+    match stop.run_until_cancelled(first).await {
+        Some(Ok(Some(message))) => author.take_jwt_keys(&server, &message),
+        Some(Ok(None) | Err(_)) => {
+            warn!("our bundle is published without keys of JWT-SVIDs: none were received");
+        }
+        None => return,
+    }
+    author.write(&server);
+    tokio::spawn(accept(listener, server.clone(), stop.clone()));
     let mut changes = server.identity.changes();
     // What changed since the first edition.
     changes.mark_changed();
-    while let Some(Ok(())) = stop.run_until_cancelled(changes.changed()).await {
+    loop {
+        tokio::select! {
+            () = stop.cancelled() => return,
+            rotated = changes.changed() => if rotated.is_err() { return },
+            event = next(&mut tokens) => match event {
+                Some(FeedEvent::Message(message)) => author.take_jwt_keys(&server, &message),
+                // What is published stays so while the agent is away.
+                Some(FeedEvent::Opened | FeedEvent::Failed { .. }) => continue,
+                None => {
+                    tokens = None;
+                    continue;
+                }
+            },
+        }
         author.write(&server);
+    }
+}
+
+type JwtEvents = Option<mpsc::Receiver<FeedEvent<JwtBundlesResponse>>>;
+
+/// What comes next; nothing ever does from an agent that does not know such keys.
+async fn next(tokens: &mut JwtEvents) -> Option<FeedEvent<JwtBundlesResponse>> {
+    match tokens {
+        Some(events) => events.recv().await,
+        None => std::future::pending().await,
+    }
+}
+
+/// The first message; `None` from an agent that has none to give.
+async fn first_jwt_keys(tokens: &mut JwtEvents) -> Option<Box<JwtBundlesResponse>> {
+    let events = tokens.as_mut()?;
+    loop {
+        match events.recv().await? {
+            FeedEvent::Message(message) => return Some(message),
+            FeedEvent::Failed { fatal: true, .. } => return None,
+            FeedEvent::Opened | FeedEvent::Failed { .. } => {}
+        }
     }
 }
 

@@ -10,7 +10,7 @@ mod source;
 mod token;
 mod verifier;
 
-pub(crate) use bundle::JwtBundle;
+pub(crate) use bundle::{JwtBundle, KEYS_MAX};
 pub use fetch::{JwtSource, JwtSvid, JwtSvidError};
 pub use token::TOKEN_MAX;
 pub use verifier::{JwtConfig, JwtVerifier};

@@ -88,7 +88,7 @@ async fn d0_two_servers_federate_by_our_own_endpoint_until_one_is_removed() {
     assert_eq!((partner.trust_domain.as_str(), partner.source.as_str()), (B, "federation"));
     assert!(partner.updated_at.0 > 0 && partner.authorities == 1);
     let status = pair.a_federation.status().remove(0);
-    assert_eq!((status.source, status.failures, status.fingerprints.len()), (Some("federation"), 0, 1));
+    assert_eq!((status.source, status.failures, status.fingerprints.len()), (Some("federation"), 0, 2));
     assert!(pair.a.gauge("bundle_sequence", B) > 1e9, "the number begins at the time of day");
     assert!(pair.a.gauge("federation_last_success_timestamp_seconds", B) > 1e9);
 
@@ -266,12 +266,33 @@ async fn d0_what_is_published_and_how_it_answers() {
     let text = answer.split_once("\r\n\r\n").unwrap().1;
     let published = BundleDocument::parse(text.as_bytes()).unwrap();
     assert_eq!(published.x509_roots, [a.api.material().svids[0].bundle.clone()]);
+    let mut keys = a.api.jwt_keys(A).unwrap();
+    assert_eq!(published.jwt_keys.len(), 1);
+    for (kid, key) in &published.jwt_keys {
+        assert_eq!((&key["use"], &key["kid"]), (&"jwt-svid".into(), &kid.as_str().into()));
+        assert_eq!((&key["x"], &key["y"]), (&keys[0]["x"], &keys[0]["y"]));
+    }
+    let first = published.sequence;
     assert_eq!(ask("GET /.well-known/spiffe-bundle").await.split_once("\r\n\r\n").unwrap().1, text);
     assert!(ask("GET /other").await.starts_with("HTTP/1.1 404"));
     for method in ["POST", "HEAD", "DELETE"] {
         let answer = ask(&format!("{method} /")).await;
         assert!(answer.starts_with("HTTP/1.1 405") && answer.contains("allow: GET"), "{answer}");
     }
+    // Another key beside it is another edition.
+    a.api.rotate_jwt_key(A, true);
+    keys = a.api.jwt_keys(A).unwrap();
+    let newer = async {
+        loop {
+            let answer = ask("GET /").await;
+            let now = BundleDocument::parse(answer.split_once("\r\n\r\n").unwrap().1.as_bytes()).unwrap();
+            if now.jwt_keys.len() == keys.len() {
+                break now;
+            }
+        }
+    };
+    let published = tokio::time::timeout(std::time::Duration::from_secs(30), newer).await.unwrap();
+    assert!(published.sequence > first && keys.len() == 2, "{:?}", published.sequence);
     drop(endpoint);
     // A restart with unchanged keys is no new edition, not even much later.
     a.clock.shift(600);

@@ -155,10 +155,23 @@ fn d0_a_real_spire_server_fetches_the_bundle_that_we_publish() {
                     "spiffe",
                 ])
                 .unwrap();
-            theirs.server_command(&["federation", "refresh", "-id", OURS])
+            let refreshed = theirs.server_command(&["federation", "refresh", "-id", OURS]).unwrap();
+            let id = format!("spiffe://{OURS}");
+            let held = theirs.server_command(&["bundle", "list", "-id", &id, "-format", "spiffe"]).unwrap();
+            (refreshed, held, ours.server_command(&["bundle", "show", "-format", "spiffe"]).unwrap())
         });
-        let refreshed = created.await.unwrap().unwrap();
+        let (refreshed, held, own) = created.await.unwrap();
         assert!(refreshed.contains("refreshed"), "{refreshed}");
+        // Roots and keys of JWT-SVIDs: SPIRE over there holds what SPIRE here has.
+        let keys = |text: &str| {
+            let document: serde_json::Value = serde_json::from_str(text).unwrap();
+            let keys = document["keys"].as_array().unwrap().iter();
+            let name =
+                |k: &serde_json::Value| (k["use"].to_string(), k["kid"].to_string(), k["x"].to_string());
+            keys.map(name).collect::<std::collections::BTreeSet<_>>()
+        };
+        assert!(keys(&own).iter().any(|(used, ..)| used == "\"jwt-svid\""), "{own}");
+        assert_eq!(keys(&held), keys(&own));
         let page = prometheus::TextEncoder::new().encode_to_string(&registry.gather()).unwrap();
         assert!(page.contains("federation_bundle_requests_total{code=\"200\"}"), "{page}");
     });
