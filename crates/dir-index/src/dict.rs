@@ -21,6 +21,55 @@ const MIN_UNSORTED: usize = 64;
 /// Texts below which all are read: sketches would not pay.
 const MIN_SKETCHED: usize = 64;
 
+/// The ids of a dictionary in the folded order of their texts.
+#[derive(Debug, Default)]
+struct Order {
+    sorted: Vec<u32>,
+    /// Ids that are not sorted in yet.
+    unsorted: Vec<u32>,
+}
+
+impl Order {
+    fn of(ids: impl Iterator<Item = u32>, texts: &Texts) -> Self {
+        let mut order = Self { sorted: Vec::new(), unsorted: ids.collect() };
+        order.sort_in(texts);
+        order
+    }
+
+    fn add(&mut self, id: u32, texts: &Texts) {
+        self.unsorted.push(id);
+        if self.unsorted.len() >= MIN_UNSORTED.max(self.sorted.len() / 4) {
+            self.sort_in(texts);
+        }
+    }
+
+    fn sort_in(&mut self, texts: &Texts) {
+        let order = |a: &u32, b: &u32| cmp_folded(texts.get(*a), texts.get(*b));
+        self.unsorted.sort_unstable_by(order);
+        self.sorted.append(&mut self.unsorted);
+        // Two sorted runs: the stable sort merges them.
+        self.sorted.sort_by(order);
+    }
+
+    fn remove(&mut self, id: u32, texts: &Texts) {
+        if let Some(at) = self.unsorted.iter().position(|&other| other == id) {
+            self.unsorted.swap_remove(at);
+            return;
+        }
+        let text = texts.get(id);
+        let from = self.sorted.partition_point(|&o| cmp_folded(texts.get(o), text) == cmp::Ordering::Less);
+        if let Some(at) = self.sorted[from..].iter().position(|&other| other == id) {
+            self.sorted.remove(from + at);
+        }
+    }
+
+    fn shrink(&mut self, texts: &Texts) {
+        self.sort_in(texts);
+        self.sorted.shrink_to_fit();
+        self.unsorted.shrink_to_fit();
+    }
+}
+
 /// Distinct texts with small ids. Rows name texts by id, so each text is kept once per chunk.
 #[derive(Debug, Default)]
 pub(crate) struct Dict {
@@ -30,10 +79,8 @@ pub(crate) struct Dict {
     /// Ids by the hash of the folded text.
     index: HashTable<u32>,
     hasher: RandomState,
-    /// Ids in folded order.
-    sorted: Vec<u32>,
-    /// Ids that are not sorted in yet.
-    unsorted: Vec<u32>,
+    /// Made by the first read of a prefix, kept up from then on.
+    order: OnceLock<Order>,
     /// A buffer for folding.
     folded: String,
     /// Made by the first read that wants them, kept up from then on.
@@ -45,20 +92,24 @@ pub(crate) struct Dict {
 impl Dict {
     /// Notes that a record has a text; answers the id of the text.
     pub(crate) fn add(&mut self, text: &str, slot: u32) -> u32 {
+        self.note(text, slot).0
+    }
+
+    /// The same; answers also whether the record did not have it before.
+    pub(crate) fn note(&mut self, text: &str, slot: u32) -> (u32, bool) {
         fold_into(text, &mut self.folded);
         let hash = self.hasher.hash_one(&self.folded);
         let id = match self.index.find(hash, |&id| self.texts.get(id) == text) {
             Some(&id) => id,
             None => self.add_text(text, hash),
         };
-        self.postings[id as usize].insert(slot);
-        id
+        (id, self.postings[id as usize].insert(slot))
     }
 
     fn add_text(&mut self, text: &str, hash: u64) -> u32 {
         let id = self.texts.add(text);
         if self.postings.len() <= id as usize {
-            self.postings.push(Posting::Empty);
+            self.postings.push(Posting::default());
         }
         let (texts, hasher) = (&self.texts, &self.hasher);
         self.index.insert_unique(hash, id, |&id| hasher.hash_one(fold(texts.get(id))));
@@ -68,42 +119,34 @@ impl Dict {
                 self.sketches = OnceLock::new();
             }
         }
-        self.unsorted.push(id);
-        if self.unsorted.len() >= MIN_UNSORTED.max(self.sorted.len() / 4) {
-            self.sort_in();
+        if let Some(order) = self.order.get_mut() {
+            order.add(id, &self.texts);
         }
         id
     }
 
-    fn sort_in(&mut self) {
-        let order = |a: &u32, b: &u32| cmp_folded(self.texts.get(*a), self.texts.get(*b));
-        self.unsorted.sort_unstable_by(order);
-        self.sorted.append(&mut self.unsorted);
-        // Two sorted runs: the stable sort merges them.
-        self.sorted.sort_by(order);
-    }
-
-    /// Takes a record from a text; a text that no record has is forgotten. Doing so twice changes nothing.
-    pub(crate) fn remove(&mut self, id: u32, slot: u32) {
+    /// Takes a record from a text; a text that no record has is forgotten, which is answered. Doing so twice changes
+    /// nothing.
+    pub(crate) fn remove(&mut self, id: u32, slot: u32) -> bool {
         let posting = &mut self.postings[id as usize];
-        if matches!(posting, Posting::Empty) || !posting.remove(slot) {
-            return;
+        if posting.is_empty() || !posting.remove(slot) {
+            return false;
         }
         let text = self.texts.get(id);
         fold_into(text, &mut self.folded);
         if let Ok(entry) = self.index.find_entry(self.hasher.hash_one(&self.folded), |&other| other == id) {
             entry.remove();
         }
-        if let Some(at) = self.unsorted.iter().position(|&other| other == id) {
-            self.unsorted.swap_remove(at);
-        } else {
-            let from =
-                self.sorted.partition_point(|&o| cmp_folded(self.texts.get(o), text) == cmp::Ordering::Less);
-            if let Some(at) = self.sorted[from..].iter().position(|&other| other == id) {
-                self.sorted.remove(from + at);
-            }
+        if let Some(order) = self.order.get_mut() {
+            order.remove(id, &self.texts);
         }
         self.texts.remove(id);
+        true
+    }
+
+    /// The records with a text.
+    pub(crate) fn posting(&self, id: u32) -> &Posting {
+        &self.postings[id as usize]
     }
 
     /// The text of an id.
@@ -113,9 +156,10 @@ impl Dict {
 
     /// Gives back spare memory.
     pub(crate) fn shrink(&mut self) {
-        self.sort_in();
-        self.sorted.shrink_to_fit();
-        self.unsorted.shrink_to_fit();
+        if let Some(order) = self.order.get_mut() {
+            order.shrink(&self.texts);
+        }
+        self.postings.iter_mut().for_each(Posting::shrink);
         self.postings.shrink_to_fit();
         self.texts.shrink();
         let (texts, hasher) = (&self.texts, &self.hasher);
@@ -208,7 +252,7 @@ impl Dict {
 
     /// Ids in use, with the records of each, in the order of the memory.
     fn used(&self) -> impl Iterator<Item = (u32, &Posting)> {
-        (0_u32..).zip(&self.postings).filter(|(_, posting)| !matches!(posting, Posting::Empty))
+        (0_u32..).zip(&self.postings).filter(|(_, posting)| !posting.is_empty())
     }
 
     fn equal(&self, folded: &str, found: &mut impl FnMut(u32)) {
@@ -225,16 +269,31 @@ impl Dict {
             fold_into(self.texts.get(id), &mut folded);
             folded.starts_with(prefix)
         };
+        let Order { sorted, unsorted } =
+            self.order.get_or_init(|| Order::of(self.used().map(|(id, _)| id), &self.texts));
         let from =
-            self.sorted.partition_point(|&id| cmp_folded(self.texts.get(id), prefix) == cmp::Ordering::Less);
-        let same = self.sorted[from..].partition_point(|&id| starts(id));
-        let unsorted = self.unsorted.iter().filter(|&&id| starts(id));
-        self.sorted[from..from + same].iter().chain(unsorted).for_each(|&id| found(id));
+            sorted.partition_point(|&id| cmp_folded(self.texts.get(id), prefix) == cmp::Ordering::Less);
+        let same = sorted[from..].partition_point(|&id| starts(id));
+        let unsorted = unsorted.iter().filter(|&&id| starts(id));
+        sorted[from..from + same].iter().chain(unsorted).for_each(|&id| found(id));
+    }
+
+    /// Bytes on the heap.
+    #[cfg(test)]
+    pub(crate) fn heap(&self) -> usize {
+        let postings: usize = self.postings.iter().map(Posting::heap).sum();
+        self.texts.heap()
+            + postings
+            + self.postings.capacity() * size_of::<Posting>()
+            + self.index.allocation_size()
+            + self.order.get().map_or(0, |o| (o.sorted.capacity() + o.unsorted.capacity()) * size_of::<u32>())
+            + self.folded.capacity()
+            + self.sketches.get().map_or(0, Sketches::heap)
     }
 
     #[cfg(test)]
     pub(crate) fn len(&self) -> usize {
-        self.sorted.len() + self.unsorted.len()
+        self.used().count()
     }
 }
 

@@ -18,6 +18,12 @@ impl Packed {
         Self(bytes.into_boxed_slice())
     }
 
+    /// Bytes on the heap.
+    #[cfg(test)]
+    pub(crate) fn heap(&self) -> usize {
+        self.0.len()
+    }
+
     pub(crate) fn iter(&self) -> impl Iterator<Item = u32> {
         let mut bytes = self.0.iter();
         std::iter::from_fn(move || {

@@ -1,5 +1,5 @@
 //! Fields whose rows have two halves (id and name, type and URL, key and value): conditions on both halves must
-//! hold on the same row, so distinct rows are kept beside the distinct halves.
+//! hold on the same row, so distinct rows are known beside the distinct halves.
 
 use crate::dict::Dict;
 use crate::pattern::Pattern;
@@ -10,31 +10,67 @@ use roaring::RoaringBitmap;
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 
+/// No left half in [`Pairs::partner`].
+const NONE: u32 = u32::MAX;
+/// Several of them.
+const SEVERAL: u32 = u32::MAX - 1;
+
 /// The rows of one field in one chunk.
+///
+/// Nearly every right half (a name, a URL, a value) stands beside one left half only: then the records with the row
+/// are the records with the right half, and the row costs four bytes. Only the others are kept apart.
 #[derive(Debug, Default)]
 pub(crate) struct Pairs {
     pub(crate) left: Dict,
     pub(crate) right: Dict,
+    /// The left half beside each right one, by id.
+    partner: Vec<u32>,
+    /// The rows, right half first, of right halves that have several partners.
     rows: BTreeMap<(u32, u32), Posting>,
 }
 
 impl Pairs {
     /// Notes that a record has a row; answers the ids of its halves.
     pub(crate) fn add(&mut self, left: &str, right: &str, slot: u32) -> (u32, u32) {
-        let ids = (self.left.add(left, slot), self.right.add(right, slot));
-        self.rows.entry(ids).or_default().insert(slot);
-        ids
+        let (left, _) = self.left.note(left, slot);
+        let (right, new) = self.right.note(right, slot);
+        let at = right as usize;
+        if self.partner.len() <= at {
+            self.partner.resize(at + 1, NONE);
+        }
+        match self.partner[at] {
+            NONE => self.partner[at] = left,
+            SEVERAL => self.add_row(right, left, slot),
+            partner if partner == left => {}
+            partner => {
+                let mut others = self.right.posting(right).clone();
+                if new {
+                    others.remove(slot);
+                }
+                self.rows.insert((right, partner), others);
+                self.partner[at] = SEVERAL;
+                self.add_row(right, left, slot);
+            }
+        }
+        (left, right)
     }
 
-    /// Takes a record from a row. Doing so twice changes nothing.
-    pub(crate) fn remove(&mut self, ids: (u32, u32), slot: u32) {
-        if let Some(posting) = self.rows.get_mut(&ids)
+    fn add_row(&mut self, right: u32, left: u32, slot: u32) {
+        self.rows.entry((right, left)).or_default().insert(slot);
+    }
+
+    /// Takes a record from a row; all of its rows are taken. Doing so twice changes nothing.
+    pub(crate) fn remove(&mut self, (left, right): (u32, u32), slot: u32) {
+        if let Some(posting) = self.rows.get_mut(&(right, left))
             && posting.remove(slot)
         {
-            self.rows.remove(&ids);
+            self.rows.remove(&(right, left));
         }
-        self.left.remove(ids.0, slot);
-        self.right.remove(ids.1, slot);
+        self.left.remove(left, slot);
+        if self.right.remove(right, slot) {
+            // The id may be another text's from now on.
+            self.partner[right as usize] = NONE;
+        }
     }
 
     /// The records with a row that meets the patterns.
@@ -51,20 +87,22 @@ impl Pairs {
     }
 
     fn select_both(&self, left: &[Pattern], right: &[Pattern]) -> RoaringBitmap {
-        let mut rights = RoaringBitmap::new();
-        self.right.for_each_match(right, |id| {
-            rights.insert(id);
+        let mut lefts = RoaringBitmap::new();
+        self.left.for_each_match(left, |id| {
+            lefts.insert(id);
         });
-        if rights.is_empty() {
-            return RoaringBitmap::new();
+        if lefts.is_empty() {
+            return lefts;
         }
         let mut union = Union::default();
-        self.left.for_each_match(left, |id| {
-            for (ids, posting) in self.rows.range((id, 0)..=(id, u32::MAX)) {
-                if rights.contains(ids.1) {
-                    union.add(posting);
-                }
+        self.right.for_each_match(right, |id| match self.partner[id as usize] {
+            SEVERAL => {
+                let rows = self.rows.range((id, 0)..=(id, u32::MAX));
+                rows.filter(|((_, left), _)| lefts.contains(*left))
+                    .for_each(|(_, posting)| union.add(posting));
             }
+            partner if lefts.contains(partner) => union.add(self.right.posting(id)),
+            _ => {}
         });
         union.finish()
     }
@@ -73,6 +111,8 @@ impl Pairs {
     pub(crate) fn shrink(&mut self) {
         self.left.shrink();
         self.right.shrink();
+        self.partner.shrink_to_fit();
+        self.rows.values_mut().for_each(Posting::shrink);
     }
 
     /// What reads have cost.
@@ -85,21 +125,31 @@ impl Pairs {
         self.left.bytes() + self.right.bytes()
     }
 
+    /// Bytes on the heap.
     #[cfg(test)]
-    pub(crate) fn len(&self) -> usize {
-        self.rows.len()
+    pub(crate) fn heap(&self) -> usize {
+        let row = size_of::<((u32, u32), Posting)>();
+        let rows: usize = self.rows.values().map(|posting| row * 3 / 2 + posting.heap()).sum();
+        self.left.heap() + self.right.heap() + self.partner.capacity() * size_of::<u32>() + rows
+    }
+
+    #[cfg(test)]
+    fn len(&self) -> usize {
+        self.rows.len() + self.partner.iter().filter(|partner| ![NONE, SEVERAL].contains(partner)).count()
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
+    use std::collections::{BTreeMap, BTreeSet};
 
     #[test]
     fn both_halves_on_the_same_row() {
         let mut pairs = Pairs::default();
         let first = pairs.add("1", "a", 0);
-        pairs.add("2", "b", 0);
+        let second = pairs.add("2", "b", 0);
         pairs.add("1", "b", 1);
         let p = |text: &str| vec![Pattern::new(text)];
         let slots = |set: Cow<'_, RoaringBitmap>| set.iter().collect::<Vec<_>>();
@@ -107,9 +157,53 @@ mod tests {
         assert_eq!(slots(pairs.select(&p("1"), &p("a"), Join::Either)), [0, 1]);
         assert_eq!(slots(pairs.select(&p("2"), &[], Join::Both)), [0]);
         assert_eq!(slots(pairs.select(&[], &p("*"), Join::Both)), [0, 1]);
-        pairs.remove(first, 0);
-        pairs.remove(first, 0);
+        assert_eq!(pairs.len(), 3);
+        for ids in [first, first, second] {
+            pairs.remove(ids, 0);
+        }
         assert_eq!(slots(pairs.select(&p("*"), &p("a"), Join::Both)), [0_u32; 0]);
-        assert_eq!(pairs.len(), 2);
+        assert_eq!(pairs.len(), 1);
+    }
+
+    type Row = (u8, u8);
+
+    fn matching(records: &BTreeMap<u32, BTreeSet<Row>>, left: &str, right: &str) -> Vec<u32> {
+        let meets = |half: u8, pattern: &str| pattern == "*" || pattern == half.to_string();
+        let has = |rows: &BTreeSet<Row>| rows.iter().any(|(l, r)| meets(*l, left) && meets(*r, right));
+        records.iter().filter(|(_, rows)| has(rows)).map(|(slot, _)| *slot).collect()
+    }
+
+    proptest! {
+        /// Records come and go; a row is found as in a list of all rows.
+        #[test]
+        fn rows_are_those_of_the_records(
+            steps in prop::collection::vec((any::<bool>(), 0_u32..12, prop::collection::vec((0_u8..4, 0_u8..5), 0..5)), 1..40),
+        ) {
+            let (mut pairs, mut records) = (Pairs::default(), BTreeMap::<u32, BTreeSet<Row>>::new());
+            let mut ids = BTreeMap::<u32, Vec<(u32, u32)>>::new();
+            for (n, (add, slot, rows)) in (0..).zip(steps) {
+                if add {
+                    // A slot is used once.
+                    let slot = 12 * n + slot;
+                    let added = rows.iter().map(|(l, r)| pairs.add(&l.to_string(), &r.to_string(), slot));
+                    ids.insert(slot, added.collect());
+                    records.insert(slot, rows.into_iter().collect());
+                } else if let Some((slot, added)) = ids.pop_first() {
+                    for ids in added {
+                        pairs.remove(ids, slot);
+                    }
+                    records.remove(&slot);
+                }
+                for left in ["*", "0", "1", "2"] {
+                    for right in ["*", "0", "1", "4"] {
+                        let p = |text: &str| vec![Pattern::new(text)];
+                        let found = pairs.select(&p(left), &p(right), Join::Both);
+                        prop_assert_eq!(found.iter().collect::<Vec<_>>(), matching(&records, left, right));
+                    }
+                }
+                let distinct: BTreeSet<Row> = records.values().flatten().copied().collect();
+                prop_assert!(pairs.len() >= distinct.len());
+            }
+        }
     }
 }

@@ -69,6 +69,12 @@ impl Sketches {
         })
     }
 
+    /// Bytes on the heap.
+    #[cfg(test)]
+    pub(crate) fn heap(&self) -> usize {
+        self.words.capacity() * 8 + self.spans.capacity() * size_of::<(u32, u8)>()
+    }
+
     /// Words that no text has any more are more than those that texts have.
     pub(crate) fn is_wasteful(&self) -> bool {
         let used: usize = self.spans.iter().map(|(_, log)| 1_usize << log).sum();

@@ -54,6 +54,12 @@ impl Texts {
         self.block.len()
     }
 
+    /// Bytes on the heap.
+    #[cfg(test)]
+    pub(crate) fn heap(&self) -> usize {
+        self.block.capacity() + self.spans.capacity() * 8 + self.free.capacity() * 4
+    }
+
     fn compact(&mut self) {
         let mut block = String::with_capacity(self.block.len() - self.garbage);
         for span in &mut self.spans {

@@ -1,14 +1,13 @@
 //! Opening: sled recovers, every row is checked, the chunks are built in parallel.
 
 use super::failure::{from_io, from_io_at, from_sled};
+use super::rows::Rows;
 use super::{MIN_CACHE_BYTES, SledConfig, keys, marker};
-use crate::chunk::{Chunk, MAX_TEXT_BYTES};
-use crate::codec::{Summary, decode_row, decode_summary, decode_usage, peek_row_time};
+use crate::chunk::Chunk;
+use crate::codec::{Summary, decode_row, decode_summary, decode_usage};
 use crate::core::Core;
-use crate::rank::Place;
 use dir_core::Cid;
 use dir_core::index::IndexError;
-use std::cmp::Reverse;
 use std::fs::{File, TryLockError};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
@@ -72,19 +71,26 @@ fn await_release(file: &Path) -> Result<(), IndexError> {
     }
 }
 
-fn load_unguarded(config: &SledConfig) -> Result<Loaded, IndexError> {
-    let dir = config.path.join("db");
+fn open_tree(dir: &Path, config: &SledConfig) -> Result<sled::Db, IndexError> {
     await_release(&dir.join("db"))?;
-    remove_partial_snapshots(&dir)?;
-    let db = sled::Config::new()
-        .path(&dir)
+    sled::Config::new()
+        .path(dir)
         .cache_capacity(config.cache_bytes.max(MIN_CACHE_BYTES))
         // Flushing is the writer's: a change is acknowledged when it is on disk, not some time later.
         .flush_every_ms(None)
         .open()
-        .map_err(|e| from_sled("opening", e))?;
-    let raw = scan(&db)?;
-    let (core, mut summary) = build(raw, config.chunk_records)?;
+        .map_err(|e| from_sled("opening", e))
+}
+
+fn load_unguarded(config: &SledConfig) -> Result<Loaded, IndexError> {
+    let dir = config.path.join("db");
+    remove_partial_snapshots(&dir)?;
+    // sled holds on to the first sixteen thousand pages that were read, whatever its cache is set to (it evicts in
+    // groups of 64 pages a shard): what has read all rows is closed, and one that has read none goes on.
+    let rows = Rows::scan(&open_tree(&dir, config)?)?;
+    let (core, mut summary) = build(&rows, config.chunk_records)?;
+    drop(rows);
+    let db = open_tree(&dir, config)?;
     let stored = match db.get(keys::SUMMARY).map_err(|e| from_sled("reading the summary", e))? {
         Some(value) => decode_summary(keys::SUMMARY, &value)
             .map_err(|_malformed| IndexError::Damaged("the summary is unreadable".into()))?,
@@ -129,46 +135,16 @@ fn remove_partial_snapshots(dir: &Path) -> Result<(), IndexError> {
     Ok(())
 }
 
-struct Raw {
-    place: Place,
-    value: sled::IVec,
-}
-
-/// Reads all rows, several ranges of digests at once, oldest first.
-fn scan(db: &sled::Db) -> Result<Vec<Raw>, IndexError> {
-    let loaders = loaders();
-    let mut rows: Vec<Raw> = in_parallel((0..loaders).collect(), |n| {
-        let edge = |n: usize| u8::try_from(n * 256 / loaders).ok().map(|byte| vec![keys::ROWS[0], byte]);
-        let from = edge(n).unwrap_or_default();
-        let to = edge(n + 1).unwrap_or_else(|| vec![keys::ROWS[0] + 1]);
-        let mut rows = Vec::new();
-        for item in db.range(from..to) {
-            let (key, value) = item.map_err(|e| from_sled("reading rows", e))?;
-            let cid =
-                keys::row_cid(&key).ok_or_else(|| IndexError::Damaged("a row key is malformed".into()))?;
-            let at = peek_row_time(&value).map_err(|_malformed| bad_row(&cid))?;
-            rows.push(Raw { place: Place { at: Reverse(at), cid }, value });
-        }
-        Ok(rows)
-    })?
-    .into_iter()
-    .flatten()
-    .collect();
-    rows.sort_unstable_by_key(|raw| Reverse(raw.place));
-    Ok(rows)
-}
-
 /// Decodes the rows into chunks, several at once.
-fn build(rows: Vec<Raw>, chunk_records: usize) -> Result<(Core, Summary), IndexError> {
+fn build(rows: &Rows, chunk_records: usize) -> Result<(Core, Summary), IndexError> {
     let core = Core::new(chunk_records);
     // A small index is cut into as many chunks as there are threads, so that all of them have work.
     let share = rows.len().div_ceil(loaders()).max(MIN_SHARE);
-    let slices = cut(rows, core.chunk_records().min(share));
-    let built = in_parallel(slices, |slice| {
+    let built = in_parallel(rows.cut(core.chunk_records().min(share)), |range| {
         let mut chunk = Chunk::default();
-        let mut members = Vec::with_capacity(slice.len());
-        for Raw { place, value } in slice {
-            let row = decode_row(&keys::row(&place.cid), &value).map_err(|_malformed| bad_row(&place.cid))?;
+        let mut members = Vec::with_capacity(range.len());
+        for (place, value) in rows.range(range) {
+            let row = decode_row(&keys::row(&place.cid), value).map_err(|_malformed| bad_row(&place.cid))?;
             members.push((place.cid, chunk.insert(place, &row.facts)));
         }
         if chunk.is_full(core.chunk_records()) {
@@ -184,23 +160,6 @@ fn build(rows: Vec<Raw>, chunk_records: usize) -> Result<(Core, Summary), IndexE
         core.adopt(chunk, &members);
     }
     Ok((core, summary))
-}
-
-/// Cuts the rows into what a chunk takes: so many records, and so many bytes.
-fn cut(rows: Vec<Raw>, records: usize) -> Vec<Vec<Raw>> {
-    let mut slices: Vec<Vec<Raw>> = Vec::new();
-    let mut bytes = 0;
-    for raw in rows {
-        bytes += raw.value.len();
-        match slices.last_mut() {
-            Some(slice) if slice.len() < records && bytes < MAX_TEXT_BYTES => slice.push(raw),
-            _ => {
-                bytes = raw.value.len();
-                slices.push(vec![raw]);
-            }
-        }
-    }
-    slices
 }
 
 /// Counters; those of a record without a row are passed over.
@@ -229,16 +188,16 @@ fn event_range(db: &sled::Db, empty: u64) -> Result<(u64, u64), IndexError> {
     Ok((oldest, newest + 1))
 }
 
-fn bad_row(cid: &Cid) -> IndexError {
+pub(super) fn bad_row(cid: &Cid) -> IndexError {
     IndexError::Damaged(format!("the row of {cid} is unreadable"))
 }
 
-fn loaders() -> usize {
+pub(super) fn loaders() -> usize {
     thread::available_parallelism().map_or(1, usize::from).min(MAX_LOADERS)
 }
 
 /// Runs `work` over the items on a few threads; results in the order of the items.
-fn in_parallel<T: Send, R: Send>(
+pub(super) fn in_parallel<T: Send, R: Send>(
     items: Vec<T>,
     work: impl Fn(T) -> Result<R, IndexError> + Sync,
 ) -> Result<Vec<R>, IndexError> {

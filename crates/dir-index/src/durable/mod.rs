@@ -9,6 +9,7 @@ mod keys;
 mod load;
 mod lock;
 mod marker;
+mod rows;
 mod writer;
 
 pub use aside::{Opened, SetAside, open_or_set_aside};
@@ -33,7 +34,7 @@ use tokio::sync::{mpsc, oneshot};
 use writer::{Request, Writer};
 
 /// Cache of sled unless configured: rows are answered from memory, so that only writes pass through it.
-pub const DEFAULT_CACHE_BYTES: u64 = 16 * 1024 * 1024;
+pub const DEFAULT_CACHE_BYTES: u64 = 4 * 1024 * 1024;
 
 /// Smallest cache: a smaller configured one is raised to it.
 pub const MIN_CACHE_BYTES: u64 = 1024 * 1024;
