@@ -71,10 +71,7 @@ impl Checkpoint {
             self.settle(&segment)?;
             self.waiting.remove(0);
         }
-        let live = {
-            let state = self.state.read();
-            state.records.len() + state.foreign.len()
-        };
+        let live = self.state.read().live_frames();
         if self.logged > 2 * live + SLACK_FRAMES { self.rewrite() } else { Ok(()) }
     }
 
@@ -144,9 +141,8 @@ impl Checkpoint {
 
     /// Writes `index.json`, then the tag log from nothing.
     fn rewrite(&mut self) -> io::Result<()> {
-        let frames = self.state.read().frames();
-        foreign::write_index(&self.dir, &frames)?;
-        self.logged = foreign::write_tags(&self.dir, &frames)?;
+        foreign::write_index(&self.dir, &self.state)?;
+        self.logged = foreign::write_tags(&self.dir, &self.state)?;
         self.dirty = false;
         Ok(())
     }

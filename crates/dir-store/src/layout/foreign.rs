@@ -7,6 +7,7 @@ use crate::artifact::{Descriptor, KEY_REF_NAME, Manifest, blob_type};
 use crate::limits::Limits;
 use dir_core::Cid;
 use dir_core::oci::{INDEX, KEY_CID, KEY_REFERRER_TYPE, MANIFEST};
+use parking_lot::RwLock;
 use std::collections::{HashMap, HashSet};
 use std::io::{self, BufWriter, Write};
 use std::time::UNIX_EPOCH;
@@ -24,49 +25,73 @@ pub(super) fn fingerprint(dir: &Dir) -> io::Result<Frame> {
     Ok(Frame::Index { size: meta.len(), modified })
 }
 
-/// Writes `index.json` from the frames of a state.
-pub(super) fn write_index(dir: &Dir, frames: &[Frame]) -> io::Result<()> {
+/// Frames that are cloned out of a state at a time: nobody who wants to write waits for more.
+const FRAMES_PER_TURN: usize = 512;
+
+/// Hands over the frames that make a state from nothing, for everything that is in files. What is removed
+/// meanwhile may be among them or not: its removal is in the journal.
+fn each_frame(state: &RwLock<State>, mut take: impl FnMut(&Frame) -> io::Result<()>) -> io::Result<()> {
+    let cids = state.read().in_files();
+    for some in cids.chunks(FRAMES_PER_TURN) {
+        let frames: Vec<Frame> = {
+            let state = state.read();
+            some.iter().flat_map(|cid| state.frames_of(cid)).collect()
+        };
+        frames.iter().try_for_each(&mut take)?;
+    }
+    let foreign = state.read().foreign.clone();
+    foreign.into_iter().map(Frame::Foreign).try_for_each(|frame| take(&frame))
+}
+
+/// Writes `index.json` from a state.
+pub(super) fn write_index(dir: &Dir, state: &RwLock<State>) -> io::Result<()> {
     dir.write(&dir.index(), true, |file| {
         let mut out = BufWriter::new(file);
         write!(out, r#"{{"schemaVersion":2,"mediaType":"{INDEX}","manifests":["#)?;
         let mut first = true;
-        for frame in frames {
-            let (artifact, tag) = match frame {
-                Frame::Record(artifact) => (artifact, artifact.cid.to_string()),
-                Frame::Referrer { artifact, tag, .. } => (artifact, tag.clone()),
-                Frame::Foreign(json) => {
-                    out.write_all(if first { b"" } else { b"," })?;
-                    out.write_all(json)?;
-                    first = false;
-                    continue;
-                }
-                _ => continue,
-            };
-            let descriptor = Descriptor {
-                media_type: MANIFEST.to_owned(),
-                digest: artifact.manifest.oci_digest(),
-                size: u64::from(artifact.manifest_size),
-                artifact_type: Some(MANIFEST.to_owned()),
-                annotations: (!tag.is_empty()).then(|| [(KEY_REF_NAME.to_owned(), tag)].into()),
-            };
-            out.write_all(if first { b"" } else { b"," })?;
-            serde_json::to_writer(&mut out, &descriptor)?;
-            first = false;
-        }
+        each_frame(state, |frame| {
+            out.write_all(if std::mem::take(&mut first) { b"" } else { b"," })?;
+            match frame {
+                Frame::Record(artifact) => write_descriptor(&mut out, artifact, artifact.cid.to_string()),
+                Frame::Referrer { artifact, tag, .. } => write_descriptor(&mut out, artifact, tag.clone()),
+                Frame::Foreign(json) => out.write_all(json),
+                // No state is made of these.
+                Frame::Unrecord { .. } | Frame::Unreferrer { .. } | Frame::Index { .. } => Ok(()),
+            }
+        })?;
         out.write_all(b"]}")?;
         out.flush()
     })
 }
 
+fn write_descriptor(out: &mut impl Write, artifact: &Artifact, tag: String) -> io::Result<()> {
+    let descriptor = Descriptor {
+        media_type: MANIFEST.to_owned(),
+        digest: artifact.manifest.oci_digest(),
+        size: u64::from(artifact.manifest_size),
+        artifact_type: Some(MANIFEST.to_owned()),
+        annotations: (!tag.is_empty()).then(|| [(KEY_REF_NAME.to_owned(), tag)].into()),
+    };
+    Ok(serde_json::to_writer(out, &descriptor)?)
+}
+
 /// Writes the tag log from nothing; answers how many frames it has.
-pub(super) fn write_tags(dir: &Dir, frames: &[Frame]) -> io::Result<usize> {
-    let mut bytes = Vec::new();
-    for frame in frames {
-        frame.encode(None, &mut bytes);
-    }
-    fingerprint(dir)?.encode(None, &mut bytes);
-    dir.write(&dir.tags(), true, |file| file.write_all(&bytes))?;
-    Ok(frames.len() + 1)
+pub(super) fn write_tags(dir: &Dir, state: &RwLock<State>) -> io::Result<usize> {
+    let index = fingerprint(dir)?;
+    let mut written = 0;
+    dir.write(&dir.tags(), true, |file| {
+        let (mut out, mut bytes) = (BufWriter::new(file), Vec::new());
+        let mut write = |frame: &Frame| {
+            bytes.clear();
+            frame.encode(None, &mut bytes);
+            written += 1;
+            out.write_all(&bytes)
+        };
+        each_frame(state, &mut write)?;
+        write(&index)?;
+        out.flush()
+    })?;
+    Ok(written)
 }
 
 /// Reads `index.json` and the manifests that `known` does not have.
@@ -98,7 +123,7 @@ pub(super) fn recover(dir: &Dir, limits: &Limits, state: &State) -> io::Result<V
         limits,
         known: HashMap::new(),
         records: Vec::new(),
-        by_manifest: state.records.values().map(|e| (e.artifact.manifest, e.artifact.cid)).collect(),
+        by_manifest: state.records.iter().map(|(cid, e)| (e.manifest, *cid)).collect(),
         candidates: Vec::new(),
         foreign: Vec::new(),
     };
@@ -125,11 +150,11 @@ pub(super) fn recover(dir: &Dir, limits: &Limits, state: &State) -> io::Result<V
 /// The artifacts that are known already, by manifest.
 fn known_manifests(known: &State) -> HashMap<Digest, Frame> {
     let mut out = HashMap::new();
-    for entry in known.records.values() {
-        out.insert(entry.artifact.manifest, Frame::Record(entry.artifact.clone()));
-        for r in &entry.referrers {
+    for (cid, entry) in &known.records {
+        out.insert(entry.manifest, Frame::Record(entry.artifact(cid)));
+        for r in entry.referrers() {
             let frame = Frame::Referrer {
-                subject: entry.artifact.cid,
+                subject: *cid,
                 artifact: r.artifact.clone(),
                 api_type: r.api_type.to_string(),
                 tag: r.tag.to_string(),

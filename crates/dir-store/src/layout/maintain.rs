@@ -116,7 +116,7 @@ impl LayoutStore {
             }),
         }];
         let state = self.opened()?.state.read();
-        let referrers = state.records.get(cid).map_or(0, |entry| entry.referrers.len());
+        let referrers = state.records.get(cid).map_or(0, |entry| entry.referrers().len());
         out.extend(std::iter::repeat_n(Inspected::Referrer, referrers));
         Ok(out)
     }

@@ -19,18 +19,17 @@ mod foreign;
 mod frame;
 mod maintain;
 mod open;
+mod read;
 mod segment;
 mod state;
 mod writer;
 
-use crate::artifact::Manifest;
 use crate::limits::Limits;
 use crate::memory::mark_cid;
 use async_trait::async_trait;
 use bytes::Bytes;
 use checkpoint::Job;
 use dir_core::oci::{Subject, record_manifest, referrer_manifest};
-use dir_core::record::Mismatch;
 use dir_core::store::{
     BoxStream, Known, Presence, Put, RecordStore, Referrer, StoreError, Stored, StoredReferrer, WalkMark,
     Walked,
@@ -40,7 +39,7 @@ use frame::{Artifact, Digest};
 use futures::{StreamExt, stream};
 pub(crate) use maintain::no_shards;
 use open::Opened;
-use segment::read_file;
+use read::Part;
 use state::Loc;
 use std::io;
 use std::path::PathBuf;
@@ -79,13 +78,6 @@ pub struct LayoutStore {
     limits: Limits,
 }
 
-/// A part of an artifact.
-#[derive(Clone, Copy)]
-enum Part {
-    Manifest,
-    Blob,
-}
-
 impl LayoutStore {
     /// Opens the directory, makes it when it is not there, and replays what the last process left. Blocks: it reads
     /// from disk.
@@ -121,94 +113,16 @@ impl LayoutStore {
         answer.await.map_err(|_closed| gone())?
     }
 
-    /// Reads a part of an artifact, verified; `None` when it is not there any more.
-    async fn read(&self, artifact: &Artifact, loc: Loc, part: Part) -> Result<Option<Bytes>, StoreError> {
-        let dir = Arc::clone(&self.opened()?.dir);
-        let artifact = artifact.clone();
-        let limit = match part {
-            Part::Manifest => self.limits.max_manifest_bytes,
-            Part::Blob => self.limits.max_blob_bytes,
-        };
-        let read = tokio::task::spawn_blocking(move || {
-            let (digest, skip, len) = match part {
-                Part::Manifest => (artifact.manifest, 0, artifact.manifest_size),
-                Part::Blob => (artifact.cid, artifact.manifest_size, artifact.blob_size),
-            };
-            let bytes = match loc {
-                Loc::Files => read_file(&dir.blob(&digest), limit),
-                Loc::Journal(segment, at) => segment.read(at + u64::from(skip), len as usize),
-            };
-            (digest, bytes.map(|bytes| (Cid::of(&bytes), bytes)))
-        });
-        let (digest, read) = read.await.map_err(|e| unavailable("read from the image layout", e))?;
-        match read {
-            Ok((actual, bytes)) if actual == digest => Ok(Some(bytes)),
-            Ok((actual, _)) => match part {
-                Part::Blob => Err(Mismatch { expected: digest, actual }.into()),
-                Part::Manifest => Err(StoreError::BadManifest(format!(
-                    "manifest {} in the image layout hashes to {}",
-                    digest.oci_digest(),
-                    actual.oci_digest()
-                ))),
-            },
-            Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
-            Err(e) => Err(unavailable(&format!("read {} from the image layout", digest.oci_digest()), e)),
-        }
-    }
-
     fn record(&self, cid: &Cid) -> Result<Option<(Artifact, Loc)>, StoreError> {
         let state = self.opened()?.state.read();
-        Ok(state.records.get(cid).map(|e| (e.artifact.clone(), e.loc.clone())))
+        Ok(state.records.get(cid).map(|e| (e.artifact(cid), e.loc.clone())))
     }
 
     fn referrer(&self, subject: &Cid, manifest: &Digest) -> Result<Option<(Artifact, Loc)>, StoreError> {
         let state = self.opened()?.state.read();
         let entry = state.records.get(subject).ok_or(StoreError::NotFound(*subject))?;
-        let found = entry.referrers.iter().find(|r| r.artifact.manifest == *manifest);
+        let found = entry.referrers().iter().find(|r| r.artifact.manifest == *manifest);
         Ok(found.map(|r| (r.artifact.clone(), r.loc.clone())))
-    }
-
-    async fn stored(&self, cid: &Cid) -> Result<Option<Stored>, StoreError> {
-        // A second look, in case the record was replaced between the two reads.
-        for _ in 0..2 {
-            let Some((artifact, loc)) = self.record(cid)? else { return Ok(None) };
-            if let Some(bytes) = self.read(&artifact, loc, Part::Manifest).await? {
-                let manifest = Manifest::parse(&bytes, &cid.to_string())?;
-                return Ok(Some(manifest.into_stored(*cid, artifact.manifest.oci_digest())));
-            }
-        }
-        Err(StoreError::BadManifest(format!("the manifest of CID {cid} is missing from the image layout")))
-    }
-
-    /// Record and referrer CIDs to walk, in order, and what is neither.
-    fn walk_plan(&self, after: Option<Cid>) -> Result<Vec<Cid>, StoreError> {
-        let state = self.opened()?.state.read();
-        let mut cids: Vec<_> =
-            state.records.keys().filter(|c| after.is_none_or(|a| **c > a)).copied().collect();
-        cids.sort_unstable();
-        Ok(cids)
-    }
-
-    async fn walk_chunk(&self, cids: &[Cid]) -> Vec<Result<Walked, StoreError>> {
-        let mut out = Vec::with_capacity(cids.len() + 1);
-        for cid in cids {
-            out.extend(self.stored(cid).await.map(|s| s.map(Walked::Record)).transpose());
-        }
-        if let Some(last) = cids.last() {
-            out.push(Ok(Walked::Mark(WalkMark(last.to_string()))));
-        }
-        out
-    }
-
-    fn foreign_tags(&self) -> Result<Vec<Result<Walked, StoreError>>, StoreError> {
-        let state = self.opened()?.state.read();
-        let tags = state.foreign.iter().filter_map(|json| {
-            let descriptor: crate::artifact::Descriptor = serde_json::from_slice(json).ok()?;
-            let tag = descriptor.annotation(crate::artifact::KEY_REF_NAME).to_owned();
-            (!tag.is_empty()).then_some(Ok(Walked::Other { tag }))
-        });
-        let referrers = state.records.values().flat_map(|e| &e.referrers).filter(|r| !r.tag.is_empty());
-        Ok(tags.chain(referrers.map(|r| Ok(Walked::Other { tag: r.tag.to_string() }))).collect())
     }
 }
 
@@ -257,8 +171,8 @@ impl RecordStore for LayoutStore {
     async fn get(&self, cid: &Cid, _known: Known) -> Result<Record, StoreError> {
         for _ in 0..2 {
             let Some((artifact, loc)) = self.record(cid)? else { return Err(StoreError::NotFound(*cid)) };
-            if let Some(bytes) = self.read(&artifact, loc, Part::Blob).await? {
-                return Ok(Record::verify(*cid, bytes)?);
+            if let Some(record) = self.read(&artifact, loc, Part::Blob).await? {
+                return Ok(record);
             }
         }
         Err(StoreError::BlobMissing(*cid))
@@ -313,7 +227,7 @@ impl RecordStore for LayoutStore {
     async fn referrers(&self, subject: &Cid) -> Result<Vec<StoredReferrer>, StoreError> {
         let state = self.opened()?.state.read();
         let entry = state.records.get(subject).ok_or(StoreError::NotFound(*subject))?;
-        Ok(entry.referrers.iter().map(state::ReferrerEntry::stored).collect())
+        Ok(entry.referrers().iter().map(state::ReferrerEntry::stored).collect())
     }
 
     async fn referrer_bytes(&self, subject: &Cid, referrer: &StoredReferrer) -> Result<Bytes, StoreError> {
@@ -321,8 +235,9 @@ impl RecordStore for LayoutStore {
         let manifest = Cid::from_oci_digest(&referrer.manifest_digest).ok_or_else(gone)?;
         for _ in 0..2 {
             let (artifact, loc) = self.referrer(subject, &manifest)?.ok_or_else(gone)?;
-            if let Some(bytes) = self.read(&artifact, loc, Part::Blob).await? {
-                return Ok(Record::verify(referrer.cid, bytes)?.bytes().clone());
+            // The artifact was found by its manifest: its blob is checked, and whether that is the one asked for.
+            if let Some(blob) = self.read(&artifact, loc, Part::Blob).await? {
+                return Ok(Record::verify(referrer.cid, blob.bytes().clone())?.bytes().clone());
             }
         }
         Err(gone())

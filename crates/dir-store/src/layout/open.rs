@@ -132,58 +132,92 @@ struct Loaded {
 }
 
 fn load(dir: &Dir, config: &LayoutConfig) -> io::Result<Loaded> {
-    let (frames, damaged) = read_tags(dir)?;
-    let mut logged = frames.len();
-    let written = frames.iter().rposition(|f| matches!(f, Frame::Index { .. }));
-    let dirty = written.is_none_or(|at| at + 1 < frames.len());
+    let tags = read_tags(dir)?;
+    let mut logged = tags.frames;
+    let mut dirty = tags.index.as_ref().is_none_or(|(_, at)| *at < tags.good);
+    let ours = tags.index.as_ref().map(|(frame, _)| frame);
     let mut state = State::default();
-    if !damaged && written.is_some_and(|at| foreign::fingerprint(dir).is_ok_and(|now| frames[at] == now)) {
-        for frame in frames {
-            state.apply(frame, Loc::Files);
-        }
+    if !tags.damaged && ours.is_some_and(|index| foreign::fingerprint(dir).is_ok_and(|now| *index == now)) {
+        tags.replay(0, |frame| state.apply(frame, Loc::Files));
     } else {
-        // Somebody else wrote `index.json` (or everything): it is the base, and our later changes go on top.
-        let mut known = State::default();
-        let later = frames[written.map_or(0, |at| at + 1)..].to_vec();
-        for frame in frames {
-            known.apply(frame, Loc::Files);
-        }
-        for frame in foreign::import(dir, &config.limits, &known)? {
-            state.apply(frame, Loc::Files);
-        }
-        for frame in later {
-            // With a hole in the log, a removal may be what is missing: the files tell.
-            let gone = |artifact: &Artifact| damaged && !dir.blob(&artifact.manifest).exists();
-            match &frame {
-                Frame::Record(artifact) | Frame::Referrer { artifact, .. } if gone(artifact) => {}
-                _ => state.apply(frame, Loc::Files),
-            }
-        }
-        state.pins = foreign::pins(dir, &config.limits, &state.foreign);
-        if damaged {
-            for frame in foreign::recover(dir, &config.limits, &state)? {
-                state.apply(frame, Loc::Files);
-            }
-        }
-        logged = foreign::write_tags(dir, &state.frames())?;
+        state = adopt(dir, config, &tags)?;
+        let adopted = RwLock::new(state);
+        logged = foreign::write_tags(dir, &adopted)?;
+        state = adopted.into_inner();
+        // Without a log everything comes from `index.json`, which needs no word of ours then.
+        dirty = dirty && tags.frames > 0 || tags.damaged;
     }
     state.pins = foreign::pins(dir, &config.limits, &state.foreign);
+    drop(tags);
     let (waiting, next_segment) = replay(dir, &mut state)?;
     Ok(Loaded { state, dirty: dirty || !waiting.is_empty(), waiting, logged, next_segment })
 }
 
-/// The tag log, and whether frames in its middle are lost.
-fn read_tags(dir: &Dir) -> io::Result<(Vec<Frame>, bool)> {
+/// Somebody else wrote `index.json` (or everything): it is the base, and our later changes go on top.
+fn adopt(dir: &Dir, config: &LayoutConfig, tags: &Tags) -> io::Result<State> {
+    let (mut state, mut known) = (State::default(), State::default());
+    tags.replay(0, |frame| known.apply(frame, Loc::Files));
+    for frame in foreign::import(dir, &config.limits, &known)? {
+        state.apply(frame, Loc::Files);
+    }
+    let later = tags.index.as_ref().map_or(0, |(_, end)| *end);
+    tags.replay(later, |frame| {
+        // With a hole in the log, a removal may be what is missing: the files tell.
+        let gone = |artifact: &Artifact| tags.damaged && !dir.blob(&artifact.manifest).exists();
+        match &frame {
+            Frame::Record(artifact) | Frame::Referrer { artifact, .. } if gone(artifact) => {}
+            _ => state.apply(frame, Loc::Files),
+        }
+    });
+    state.pins = foreign::pins(dir, &config.limits, &state.foreign);
+    if tags.damaged {
+        for frame in foreign::recover(dir, &config.limits, &state)? {
+            state.apply(frame, Loc::Files);
+        }
+    }
+    Ok(state)
+}
+
+/// The tag log as it was found. Its frames are decoded when they are wanted: together they would be larger than
+/// what is made of them.
+#[derive(Default)]
+struct Tags {
+    bytes: Vec<u8>,
+    /// Bytes before an unfinished write.
+    good: usize,
+    frames: usize,
+    /// The last word about `index.json`, and where it ends.
+    index: Option<(Frame, usize)>,
+    /// Frames in the middle are lost.
+    damaged: bool,
+}
+
+impl Tags {
+    /// Hands over the frames from an offset on.
+    fn replay(&self, from: usize, mut take: impl FnMut(Frame)) {
+        for item in scan(&self.bytes[from..self.good]) {
+            if let Scanned::Frame(_, decoded) = item {
+                take(decoded.frame);
+            }
+        }
+    }
+}
+
+fn read_tags(dir: &Dir) -> io::Result<Tags> {
     let bytes = match fs::read(dir.tags()) {
         Ok(bytes) => bytes,
-        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok((Vec::new(), false)),
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(Tags::default()),
         Err(e) => return Err(e),
     };
-    let mut frames = Vec::new();
-    let mut damaged = false;
+    let (mut frames, mut index, mut damaged, mut good) = (0, None, false, bytes.len());
     for item in scan(&bytes) {
         match item {
-            Scanned::Frame(_, decoded) => frames.push(decoded.frame),
+            Scanned::Frame(at, decoded) => {
+                frames += 1;
+                if matches!(decoded.frame, Frame::Index { .. }) {
+                    index = Some((decoded.frame, at + decoded.len));
+                }
+            }
             Scanned::Gap(from, to) => {
                 damaged = true;
                 tracing::error!(
@@ -193,6 +227,7 @@ fn read_tags(dir: &Dir) -> io::Result<(Vec<Frame>, bool)> {
                 );
             }
             Scanned::Tail(at) => {
+                good = at;
                 tracing::warn!(
                     bytes = bytes.len() - at,
                     "the tag log ends in an unfinished write; dropping it"
@@ -201,7 +236,7 @@ fn read_tags(dir: &Dir) -> io::Result<(Vec<Frame>, bool)> {
             }
         }
     }
-    Ok((frames, damaged))
+    Ok(Tags { bytes, good, frames, index, damaged })
 }
 
 /// Replays the journal; its segments are put into files behind the caller's back.

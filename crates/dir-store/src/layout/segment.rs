@@ -125,13 +125,15 @@ impl Dir {
     ) -> io::Result<()> {
         let n = self.next_tmp.fetch_add(1, Ordering::Relaxed);
         let unfinished = self.own.join(format!("{n}.tmp"));
-        let mut file = File::create(&unfinished)?;
-        content(&mut file)?;
-        if durable {
-            file.sync_all()?;
+        let written = File::create(&unfinished).and_then(|mut file| {
+            content(&mut file)?;
+            if durable { file.sync_all() } else { Ok(()) }
+        });
+        if let Err(error) = written.and_then(|()| fs::rename(&unfinished, path)) {
+            // On a full disk what is left of it would take the room that is missing.
+            let _ = fs::remove_file(&unfinished);
+            return Err(error);
         }
-        drop(file);
-        fs::rename(&unfinished, path)?;
         if durable && let Some(parent) = path.parent() {
             sync_dir(parent)?;
         }

@@ -149,10 +149,10 @@ impl Writer {
             }
             Change::Referrer { subject, subject_manifest, artifact, api_type, manifest, blob } => {
                 let entry = state.records.get(&subject).ok_or(Outcome::NoSubject)?;
-                if entry.artifact.manifest != subject_manifest {
+                if entry.manifest != subject_manifest {
                     return Err(Outcome::Moved);
                 }
-                if entry.referrers.iter().any(|r| r.artifact.cid == artifact.cid) {
+                if entry.referrers().iter().any(|r| r.artifact.cid == artifact.cid) {
                     return Err(Outcome::Unchanged);
                 }
                 let frame = Frame::Referrer { subject, artifact, api_type, tag: String::new() };
@@ -164,7 +164,7 @@ impl Writer {
             }
             Change::Unreferrer { subject, manifest } => {
                 let entry = state.records.get(&subject).ok_or(Outcome::NoSubject)?;
-                let found = entry.referrers.iter().find(|r| r.artifact.manifest == manifest);
+                let found = entry.referrers().iter().find(|r| r.artifact.manifest == manifest);
                 let garbage = vec![manifest, found.ok_or(Outcome::Unchanged)?.artifact.cid];
                 Ok((Frame::Unreferrer { subject, manifest, garbage }, None))
             }
