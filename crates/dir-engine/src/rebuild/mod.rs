@@ -1,20 +1,20 @@
 //! The index from the store: a background job that never stands in the way of pulls.
 
+mod pass;
+
 use crate::{Engine, EngineError, Journaled, Op, RebuildJournal};
-use dir_core::index::{Change, IndexError};
+use dir_core::index::Change;
 use dir_core::json::Doc;
-use dir_core::store::{Known, StoreError, Stored, WalkMark, Walked};
+use dir_core::store::{Known, StoreError, Stored};
 use dir_core::{Cid, Class, Classified, EventKind, Timestamp};
-use futures::stream::{FuturesUnordered, Stream, StreamExt};
 use parking_lot::Mutex;
+use pass::Pass;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use tokio::sync::MutexGuard;
 use tokio_util::sync::CancellationToken;
 
-/// Changes that are committed together at most.
-const BATCH_MAX: usize = 64;
 /// Longest pause between two tries.
 const PAUSE_MAX: Duration = Duration::from_secs(60);
 
@@ -115,12 +115,6 @@ pub(crate) struct Found<'a> {
     _turn: MutexGuard<'a, ()>,
 }
 
-/// How far one pass over the store came.
-enum Pass {
-    Done,
-    Again(EngineError),
-}
-
 impl Engine {
     /// Whether [`Engine::rebuild`] has something to do: the index is new or was set aside, or an earlier rebuild
     /// was not finished.
@@ -211,97 +205,6 @@ impl Engine {
         Ok(())
     }
 
-    /// One pass from `from` on; `from` moves with each mark whose records are committed.
-    async fn pass(&self, from: &mut Option<WalkMark>, note: impl Fn(&WalkMark)) -> Result<Pass, EngineError> {
-        let mut walk = self.0.deps.store.walk(from.clone());
-        let mut reads = FuturesUnordered::new();
-        loop {
-            let full = reads.len() >= self.0.config.rebuild_reads.max(1);
-            tokio::select! {
-                Some(found) = reads.next() => {
-                    if let Some(error) = self.take(found, &mut reads).await? {
-                        return Ok(Pass::Again(error));
-                    }
-                }
-                item = walk.next(), if !full => match item {
-                    Some(Ok(Walked::Record(stored))) => reads.push(self.find(stored, None)),
-                    Some(Ok(Walked::Other { .. })) => {}
-                    Some(Ok(Walked::Mark(mark))) => {
-                        if let Some(error) = self.finish(&mut reads).await? {
-                            return Ok(Pass::Again(error));
-                        }
-                        note(&mark);
-                        *from = Some(mark);
-                    }
-                    Some(Err(error)) if error.class().is_transient() => {
-                        return Ok(Pass::Again(EngineError::Store(Op::Rebuild, String::new(), error)));
-                    }
-                    Some(Err(error)) => {
-                        return Err(EngineError::Store(Op::Rebuild, String::new(), error));
-                    }
-                    None => return Ok(match self.finish(&mut reads).await? {
-                        Some(error) => Pass::Again(error),
-                        None => Pass::Done,
-                    }),
-                },
-            }
-        }
-    }
-
-    /// Waits for every read under way and commits it.
-    async fn finish<'a, F>(
-        &'a self,
-        reads: &mut FuturesUnordered<F>,
-    ) -> Result<Option<EngineError>, EngineError>
-    where
-        F: Future<Output = Result<Option<Found<'a>>, EngineError>>,
-    {
-        while let Some(found) = reads.next().await {
-            if let Some(error) = self.take(found, reads).await? {
-                return Ok(Some(error));
-            }
-        }
-        Ok(None)
-    }
-
-    /// Commits one finished read together with every other that is finished too. Answers an error after which
-    /// another try makes sense.
-    async fn take<'a, F>(
-        &'a self,
-        first: Result<Option<Found<'a>>, EngineError>,
-        reads: &mut FuturesUnordered<F>,
-    ) -> Result<Option<EngineError>, EngineError>
-    where
-        F: Future<Output = Result<Option<Found<'a>>, EngineError>>,
-    {
-        let mut batch = Vec::new();
-        let mut walked = 0;
-        let mut failed = None;
-        let mut next = Some(first);
-        while let Some(found) = next {
-            match found {
-                Ok(found) => {
-                    walked += 1;
-                    batch.extend(found);
-                }
-                Err(error) => failed = Some(error),
-            }
-            next = if batch.len() < BATCH_MAX { ready(reads).await } else { None };
-        }
-        let changes: Vec<Change> = batch.iter().map(|found| found.change.clone()).collect();
-        let mut added = 0;
-        if !changes.is_empty() {
-            let applied = self.0.deps.index.apply(changes).await;
-            let applied = applied.map_err(|e: IndexError| EngineError::Index(Op::Rebuild, e))?;
-            added = applied.iter().filter(|a| a.changed).count() as u64;
-        }
-        drop(batch);
-        let mut run = self.0.rebuild.run.lock();
-        run.walked += walked;
-        run.added += added;
-        Ok(failed)
-    }
-
     /// What the index needs to know of a record in the store; `None` when it knows it, or when the record cannot
     /// be taken.
     pub(crate) async fn find(
@@ -342,13 +245,4 @@ impl Engine {
         self.0.rebuild.run.lock().skipped += 1;
         None
     }
-}
-
-/// The next item that is there already.
-async fn ready<S: Stream + Unpin>(stream: &mut S) -> Option<S::Item> {
-    std::future::poll_fn(|cx| match stream.poll_next_unpin(cx) {
-        std::task::Poll::Ready(item) => std::task::Poll::Ready(item),
-        std::task::Poll::Pending => std::task::Poll::Ready(None),
-    })
-    .await
 }
