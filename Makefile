@@ -1,7 +1,7 @@
 # Directory: build, run, test. `make help` lists the targets.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help run demo lab build setup lint test test-unit test-interop test-chart test-world fuzz bench soak clean
+.PHONY: help run demo lab build setup lint test test-unit test-interop test-chart test-world fuzz bench soak store-story clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | sort | expand -t 16
@@ -49,6 +49,11 @@ bench: ## the benchmark report: table on the screen, JSON in bench-report/
 soak: ## a thousand rotations of SVIDs and CAs under load from several processes; fails when one call did
 	cargo build --profile quick --locked -p dir-apiserver -p product-tests --bins
 	target/quick/soak $(SOAK)
+
+store-story: ## 30,000 records (RECORDS) in one repository of a real Zot: adopted, served, resharded both ways, compared, with times
+	@scripts/check-world.sh
+	cargo build --profile quick --locked -p dir-apiserver -p dir-admin -p dirctl -p product-tests --bins
+	target/quick/store-story $(if $(RECORDS),--records $(RECORDS))
 
 clean: ## remove build output, tools and data
 	rm -rf target .tools data bench-report

@@ -178,7 +178,7 @@ pub(crate) struct Failure {
     /// `failed`.
     status: &'static str,
     kind: &'static str,
-    message: String,
+    pub(crate) message: String,
     #[serde(skip_serializing_if = "String::is_empty")]
     pub(crate) next: String,
     #[serde(skip)]
@@ -186,6 +186,10 @@ pub(crate) struct Failure {
 }
 
 impl Failure {
+    pub(crate) const fn new(kind: &'static str, message: String, next: String, code: u8) -> Self {
+        Self { status: "failed", kind, message, next, code }
+    }
+
     /// One line for people.
     pub(crate) fn line(&self, what: &str) -> String {
         format!("{what} failed: {} ({})", self.message, self.kind)

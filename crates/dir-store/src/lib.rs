@@ -6,6 +6,7 @@
 
 mod artifact;
 mod cache;
+mod data_dir;
 mod decorate;
 mod layout;
 mod limits;
@@ -14,6 +15,7 @@ mod memory_maintain;
 mod oci;
 
 pub use cache::{CacheConfig, CacheStore};
+pub use data_dir::{DataDirConfig, DataDirStore};
 pub use decorate::{
     MetricsStore, RetryConfig, RetryStore, StackConfig, StoreMetrics, TimeoutConfig, TimeoutStore, decorate,
 };

@@ -11,6 +11,7 @@ pub mod proc;
 pub mod rotation;
 pub mod server;
 pub mod spire;
+pub mod store_story;
 pub mod workload;
 pub mod zot;
 

@@ -19,7 +19,7 @@ use std::future::Future;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 use take::Memory;
-use tokio::sync::mpsc;
+use tokio::sync::{Notify, mpsc};
 use tokio::task::JoinHandle;
 
 /// A store that does not answer is asked again this often without getting on, with growing pauses.
@@ -140,6 +140,8 @@ pub(crate) struct Jobs {
     /// One job at a time touches the store; what it is, is held.
     turn: tokio::sync::Mutex<()>,
     running: Mutex<Option<Running>>,
+    /// Somebody wants a job: a comparison on schedule makes way.
+    wanted: Notify,
     memory: Mutex<Memory>,
     status: Mutex<ReconcileStatus>,
 }
@@ -155,7 +157,7 @@ struct Running {
 /// The right to be the only job.
 struct Turn<'a>(#[allow(dead_code)] tokio::sync::MutexGuard<'a, ()>);
 
-/// A comparison on schedule takes seconds: a job that an operator wants waits so long for its end.
+/// A comparison on schedule ends at once when somebody wants a job; it gets so long for it.
 const COMPARISON_WAIT: Duration = Duration::from_secs(30);
 
 impl Engine {
@@ -186,6 +188,9 @@ impl Engine {
             return Ok(turn);
         }
         let compares = || self.running_job().is_some_and(|job| job.op == Op::Reconcile);
+        if compares() {
+            self.0.jobs.wanted.notify_one();
+        }
         if compares()
             && let Ok(turn) = tokio::time::timeout(COMPARISON_WAIT, self.0.jobs.turn.lock()).await
         {

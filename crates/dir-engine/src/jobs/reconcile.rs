@@ -111,9 +111,14 @@ impl Engine {
         let Some(_turn) = self.try_turn(Op::Reconcile, &SCHEDULE.into()) else {
             return Err(EngineError::Refused(Op::Reconcile, self.other_job()));
         };
-        let compared = self.compare(options);
-        let outcome =
-            cancel.run_until_cancelled(compared).await.unwrap_or(Err(EngineError::Stopped(Op::Reconcile)));
+        let compared = cancel.run_until_cancelled(self.compare(options));
+        let outcome = tokio::select! {
+            biased;
+            () = self.0.jobs.wanted.notified() => {
+                return Err(EngineError::Refused(Op::Reconcile, "another job goes first".to_owned()));
+            }
+            compared = compared => compared.unwrap_or(Err(EngineError::Stopped(Op::Reconcile))),
+        };
         self.note(&outcome);
         outcome
     }

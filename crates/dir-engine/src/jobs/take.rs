@@ -17,6 +17,9 @@ const RETRY_FIRST: i64 = 60_000;
 /// … and at least this often.
 const RETRY_MAX: i64 = 24 * 3_600_000;
 
+/// Names that are looked at at the same time: a registry that is slow to answer answers others too.
+const LOOKS: usize = 4;
+
 /// What is known of names that are not in the index.
 #[derive(Default)]
 pub(super) struct Memory {
@@ -94,7 +97,7 @@ impl Engine {
     ) -> Result<(), EngineError> {
         let looked = stream::iter(unknown)
             .map(|cid| async move { self.take_name(cid, repair).await.map(|taken| (cid, taken)) });
-        let mut looked = std::pin::pin!(looked.buffered(self.0.config.rebuild_reads.max(1)));
+        let mut looked = std::pin::pin!(looked.buffered(LOOKS.min(self.0.config.rebuild_reads.max(1))));
         while let Some((cid, taken)) = looked.try_next().await? {
             self.0.jobs.memory.lock().learn(cid, &taken, self.0.deps.clock.now());
             match taken {

@@ -11,7 +11,7 @@ mod http;
 mod inspect;
 mod maintain;
 mod objects;
-mod place;
+pub(crate) mod place;
 mod referrers;
 mod reshard;
 pub(crate) mod stamp;

@@ -34,7 +34,7 @@ impl Places {
 impl Placed {
     /// The repositories that may hold a record, in the order to look. What is being moved is copied before it is
     /// removed: a look that comes between the two finds it in the first place the second time.
-    pub(super) fn homes(self, stem: &str, record: &Cid) -> Vec<String> {
+    pub(crate) fn homes(self, stem: &str, record: &Cid) -> Vec<String> {
         let home = self.now.repository(stem, record);
         match self.leaving {
             None => vec![home],
@@ -116,7 +116,7 @@ impl Look<'_> {
 }
 
 /// The repositories of a layout, in order.
-pub(super) fn repositories(placement: Placement, stem: &str) -> Vec<String> {
+pub(crate) fn repositories(placement: Placement, stem: &str) -> Vec<String> {
     match placement {
         Placement::Single => vec![stem.to_owned()],
         Placement::Sharded => (0..stamp::SHARDS).map(|n| stamp::shard_name(stem, n)).collect(),

@@ -4,6 +4,7 @@
 
 mod backend;
 mod crash;
+mod data_dir;
 mod decorate;
 mod layout;
 mod memory;

@@ -19,7 +19,19 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("dir-runtime", &["dir-core"]),
     ("dir-testkit", &["dir-core", "dir-identity", "dir-proto"]),
     ("dir-fuzz", &["dir-core", "dir-identity", "dir-proto"]),
-    ("dir-admin", &["dir-client", "dir-core", "dir-proto", "dir-runtime"]),
+    (
+        "dir-admin",
+        &[
+            "dir-client",
+            "dir-core",
+            "dir-engine",
+            "dir-index",
+            "dir-oasf",
+            "dir-proto",
+            "dir-runtime",
+            "dir-store",
+        ],
+    ),
     ("dirctl", &["dir-client", "dir-core", "dir-oasf", "dir-proto", "dir-runtime"]),
 ];
 

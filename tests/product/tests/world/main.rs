@@ -6,5 +6,6 @@ mod federation;
 mod jwt;
 mod life;
 mod partners;
+mod store;
 mod story;
 mod support;

@@ -1,13 +1,17 @@
 //! `dir-admin store`
 
+mod offline;
 mod online;
 mod summary;
 mod tell;
 
 use super::failed;
 use crate::cli::GlobalArgs;
+use crate::report::Failure;
 use clap::{Args, Subcommand, ValueEnum};
 use dir_client::exit;
+use std::path::PathBuf;
+use summary::Summary;
 
 /// The store of a server: what is in it, what is wrong with it, how it is laid out
 #[derive(Debug, Subcommand)]
@@ -15,12 +19,28 @@ pub(crate) enum StoreCommand {
     Audit(AuditArgs),
     Repair(RepairArgs),
     Reshard(ReshardArgs),
+    Reindex(ReindexArgs),
+}
+
+/// Where the store is: behind a server, or in the directory of a registry that is stopped.
+#[derive(Debug, Args)]
+pub(crate) struct PlaceArgs {
+    /// Work on this data directory of a stopped Zot instead of asking a server
+    #[arg(long, value_name = "DIR")]
+    data_dir: Option<PathBuf>,
+    /// In the data directory: the repository, and stem of the shards' names (store.oci.repository_name)
+    #[arg(long, value_name = "NAME", default_value = "dir", requires = "data_dir")]
+    repository: String,
+    /// With a data directory: the index of a stopped server (database.embedded.path)
+    #[arg(long, value_name = "DIR", requires = "data_dir")]
+    index: Option<PathBuf>,
 }
 
 const AUDIT_EXAMPLES: &str = "\
 Examples:
   dir-admin store audit
-  dir-admin store audit --contents --output json";
+  dir-admin store audit --contents --output json
+  dir-admin store audit --data-dir /var/lib/zot --index /var/lib/directory/index";
 
 /// Look at everything in the store and compare it with the index; change nothing
 ///
@@ -30,6 +50,8 @@ Examples:
 #[derive(Debug, Args)]
 #[command(after_help = AUDIT_EXAMPLES)]
 pub(crate) struct AuditArgs {
+    #[command(flatten)]
+    place: PlaceArgs,
     /// Read every record and hash it, not only its manifest
     #[arg(long)]
     contents: bool,
@@ -76,7 +98,8 @@ const RESHARD_EXAMPLES: &str = "\
 Examples:
   dir-admin store reshard --to sharded --dry-run
   dir-admin store reshard --to sharded --limit 1000
-  dir-admin store reshard --to sharded";
+  dir-admin store reshard --to sharded
+  dir-admin store reshard --to sharded --data-dir /var/lib/zot --yes";
 
 /// A layout of a registry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -100,9 +123,15 @@ impl Layout {
 ///
 /// Only a registry has layouts. May be stopped at any moment, by either side: the next run goes on with what is left.
 /// Exit code 10 when a limit ended it, or records are left that cannot be moved.
+///
+/// With --data-dir the registry is stopped, and its directory is converted without a request: repositories of the new
+/// layout are made of hard links (copies across file systems), tags and referrers included, and served after the
+/// registry's next start. Refused when a registry can be seen to run over the directory.
 #[derive(Debug, Args)]
 #[command(after_help = RESHARD_EXAMPLES)]
 pub(crate) struct ReshardArgs {
+    #[command(flatten)]
+    place: PlaceArgs,
     /// The layout that is wanted
     #[arg(long, value_enum, value_name = "LAYOUT")]
     to: Layout,
@@ -110,15 +139,35 @@ pub(crate) struct ReshardArgs {
     #[arg(long)]
     dry_run: bool,
     /// End after so many records; the next run goes on
-    #[arg(long, value_name = "RECORDS", value_parser = clap::value_parser!(u64).range(1..))]
+    #[arg(long, value_name = "RECORDS", conflicts_with = "data_dir", value_parser = clap::value_parser!(u64).range(1..))]
     limit: Option<u64>,
+    /// Needed with --data-dir unless it is a dry run: the registry is stopped, on whatever machine it runs
+    #[arg(long)]
+    yes: bool,
+}
+
+const REINDEX_EXAMPLES: &str = "\
+Examples:
+  dir-admin store reindex --data-dir /var/lib/zot --index /var/lib/directory/index";
+
+/// Make a server's index from the data directory of a stopped registry
+///
+/// What takes hours through a registry with very many records in one repository takes seconds. Registry and server are
+/// stopped. An index that is not there yet appears when it is whole; one that is there gets what it lacks. Exit code 10
+/// when records had to be left out.
+#[derive(Debug, Args)]
+#[command(after_help = REINDEX_EXAMPLES)]
+pub(crate) struct ReindexArgs {
+    #[command(flatten)]
+    place: PlaceArgs,
 }
 
 pub(crate) async fn run(global: &GlobalArgs, command: StoreCommand) -> u8 {
     let (what, outcome) = match command {
-        StoreCommand::Audit(args) => ("store audit", online::audit(global, args).await),
+        StoreCommand::Audit(args) => ("store audit", audit(global, args).await),
         StoreCommand::Repair(args) => ("store repair", online::repair(global, args).await),
-        StoreCommand::Reshard(args) => ("store reshard", online::reshard(global, args).await),
+        StoreCommand::Reshard(args) => ("store reshard", reshard(global, args).await),
+        StoreCommand::Reindex(args) => ("store reindex", reindex(&args.place).await),
     };
     match outcome {
         Ok(summary) => {
@@ -127,4 +176,36 @@ pub(crate) async fn run(global: &GlobalArgs, command: StoreCommand) -> u8 {
         }
         Err(failure) => failed(global, what, &failure),
     }
+}
+
+async fn audit(global: &GlobalArgs, args: AuditArgs) -> Result<Summary, Failure> {
+    match &args.place.data_dir {
+        Some(dir) => offline::audit(&args.place, dir, args.contents, args.from).await,
+        None => online::audit(global, args).await,
+    }
+}
+
+async fn reshard(global: &GlobalArgs, args: ReshardArgs) -> Result<Summary, Failure> {
+    match &args.place.data_dir {
+        Some(_) if !args.yes && !args.dry_run => {
+            let next = "give --yes when it is stopped, or --dry-run";
+            Err(usage("a registry that runs over the directory would lose what is written meanwhile", next))
+        }
+        Some(dir) => offline::reshard(&args.place, dir, args.to, args.dry_run).await,
+        None => online::reshard(global, args).await,
+    }
+}
+
+async fn reindex(place: &PlaceArgs) -> Result<Summary, Failure> {
+    match (&place.data_dir, &place.index) {
+        (Some(dir), Some(index)) => offline::reindex(place, dir, index).await,
+        _ => Err(usage(
+            "reindex needs --data-dir and --index",
+            "a server that runs compares and repairs by itself",
+        )),
+    }
+}
+
+fn usage(message: &str, next: &str) -> Failure {
+    Failure::new("usage", message.to_owned(), next.to_owned(), exit::USAGE)
 }

@@ -140,19 +140,8 @@ impl Listener {
         ClientError::new(Kind::Disconnected, format!("{} at {}", self.job, self.target), cause, "")
     }
 
-    fn done(mut self, done: Done) -> Summary {
-        self.tell.close();
-        let (findings, more_findings) = (std::mem::take(&mut self.tell.findings), self.tell.more_findings);
-        Summary {
-            status: if done.is_good() { "ok" } else { "warning" },
-            job: self.job,
-            target: self.target,
-            dry_run: self.dry_run,
-            done,
-            seconds: self.begun.elapsed().as_secs_f64(),
-            findings,
-            more_findings,
-        }
+    fn done(self, done: Done) -> Summary {
+        Summary::new(self.job, self.target, self.dry_run, done, self.begun, self.tell)
     }
 
     /// What is done stays done: the next run goes on.

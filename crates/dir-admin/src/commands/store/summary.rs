@@ -1,9 +1,11 @@
 //! The end of a job in one line, or one JSON document.
 
+use super::tell::Tell;
 use crate::cli::Format;
 use dir_proto::directory::admin::v1 as pb;
 use serde::Serialize;
 use std::collections::BTreeMap;
+use std::time::Instant;
 
 /// Something that is not as it should be.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -61,6 +63,8 @@ pub(super) enum Done {
     },
     /// A conversion.
     Reshard { to: &'static str, moved: u64, referrers: u64, left: u64, remaining: u64, done: bool },
+    /// An index made from a directory.
+    Reindex { index: String, records: u64, added: u64, removed: u64, skipped: u64, held: bool },
 }
 
 /// The end of a job.
@@ -85,6 +89,7 @@ impl Done {
         match self {
             Done::Audit { clean, .. } => *clean,
             Done::Reshard { left, done, .. } => *done && *left == 0,
+            Done::Reindex { skipped, held, .. } => *skipped == 0 && !*held,
         }
     }
 
@@ -123,6 +128,17 @@ impl Done {
                 });
                 parts.join(", ")
             }
+            Done::Reindex { index, records, added, removed, skipped, held } => {
+                let mut line = format!("{records} record(s) in {index}, {added} added, {removed} removed");
+                if *skipped > 0 {
+                    line += &format!(", {skipped} left out: unreadable or not valid");
+                }
+                if *held {
+                    line +=
+                        ", many rows without a record were left: start from an empty index, or repair online";
+                }
+                line
+            }
             Done::Reshard { to, moved, referrers, left, remaining, done } => {
                 let verb = if dry_run { "would move" } else { "moved" };
                 let mut line = format!("{moved} record(s) and {referrers} referrer(s) {verb} to {to}");
@@ -154,6 +170,21 @@ impl Drift {
 }
 
 impl Summary {
+    pub(super) fn new(
+        job: &'static str,
+        target: String,
+        dry_run: bool,
+        done: Done,
+        begun: Instant,
+        mut tell: Tell,
+    ) -> Self {
+        tell.end();
+        let status = if done.is_good() { "ok" } else { "warning" };
+        let (findings, more_findings) = (std::mem::take(&mut tell.findings), tell.more_findings);
+        let seconds = begun.elapsed().as_secs_f64();
+        Self { status, job, target, dry_run, done, seconds, findings, more_findings }
+    }
+
     pub(super) fn is_good(&self) -> bool {
         self.done.is_good()
     }

@@ -42,6 +42,8 @@ pub(super) struct Tell {
     terminal: bool,
     phase: String,
     told: Option<Instant>,
+    /// How far the job was when nothing was told of it.
+    untold: Option<Progress>,
     /// A line on the terminal waits to be replaced.
     open: bool,
     mark: String,
@@ -55,6 +57,7 @@ impl Tell {
             terminal: io::stderr().is_terminal(),
             phase: String::new(),
             told: None,
+            untold: None,
             open: false,
             mark: String::new(),
             findings: Vec::new(),
@@ -74,8 +77,10 @@ impl Tell {
         let done = progress.total.is_some_and(|total| progress.done >= total && total > 0);
         let due = self.told.is_none_or(|told| told.elapsed() >= LINES_EVERY);
         if !self.terminal && !due && !done && progress.phase == self.phase {
+            self.untold = Some(progress.clone());
             return;
         }
+        self.untold = None;
         self.phase.clone_from(&progress.phase);
         self.told = Some(Instant::now());
         if self.terminal {
@@ -97,6 +102,14 @@ impl Tell {
         }
     }
 
+    /// The job has ended: how far it came is told, if it was not.
+    pub(super) fn end(&mut self) {
+        if let Some(progress) = self.untold.take() {
+            eprintln!("{}", progress.line());
+        }
+        self.close();
+    }
+
     /// Leaves the line that changes.
     pub(super) fn close(&mut self) {
         if std::mem::take(&mut self.open) {
@@ -107,7 +120,7 @@ impl Tell {
 
 impl Drop for Tell {
     fn drop(&mut self) {
-        self.close();
+        self.end();
     }
 }
 
