@@ -4,6 +4,7 @@ use crate::audit::Counts;
 use crate::conn::Shared;
 use crate::frames::{Scan, TooLong};
 use crate::guard::Guard;
+use crate::inflow::Unfinished;
 use crate::layers::Call;
 use crate::outflow::{Held, Outflow};
 use crate::status;
@@ -29,6 +30,8 @@ pub(crate) struct RequestBody {
     refused: Option<Status>,
     conn: Arc<Shared>,
     method: usize,
+    /// What it holds of a message that has not ended.
+    unfinished: Unfinished,
     /// For the audit log.
     counts: Option<Arc<Counts>>,
 }
@@ -36,7 +39,8 @@ pub(crate) struct RequestBody {
 impl RequestBody {
     pub(crate) fn new(inner: hyper::body::Incoming, conn: Arc<Shared>, call: &Call) -> Self {
         let counts = call.trail.counts().cloned();
-        Self { inner, scan: Scan::default(), refused: None, conn, method: call.number(), counts }
+        let unfinished = Unfinished::new(conn.inflow.clone());
+        Self { inner, scan: Scan::default(), refused: None, conn, method: call.number(), unfinished, counts }
     }
 
     /// Where the answers go.
@@ -57,8 +61,16 @@ impl HttpBody for RequestBody {
         if let Some(status) = this.refused.take() {
             return Poll::Ready(Some(Err(status.into())));
         }
-        let Some(frame) = ready!(Pin::new(&mut this.inner).poll_frame(cx)) else { return Poll::Ready(None) };
-        let data = match frame?.into_data() {
+        let metrics = &this.conn.app().metrics.inflow;
+        let frame = match Pin::new(&mut this.inner).poll_frame(cx) {
+            Poll::Ready(Some(frame)) => frame?,
+            Poll::Ready(None) => return Poll::Ready(None),
+            Poll::Pending => {
+                let status = ready!(this.unfinished.poll_stalled(cx, metrics));
+                return Poll::Ready(Some(Err(status.into())));
+            }
+        };
+        let data = match frame.into_data() {
             Ok(data) => data,
             Err(trailers) => return Poll::Ready(Some(Ok(trailers))),
         };
@@ -70,8 +82,14 @@ impl HttpBody for RequestBody {
             counts.received(data.len(), *scanned.as_ref().unwrap_or_else(|long| &long.ended));
         }
         match scanned {
-            Ok(0) => {}
-            Ok(messages) => received.inc_by(messages),
+            Ok(messages) => {
+                if messages > 0 {
+                    received.inc_by(messages);
+                }
+                if let Err(status) = this.unfinished.set(data.len(), this.scan.unfinished(), metrics) {
+                    return Poll::Ready(Some(Err(status.into())));
+                }
+            }
             Err(TooLong { size, before, ended }) => {
                 let status = status::received_too_large(size, limit);
                 if before == 0 {

@@ -2,6 +2,7 @@
 
 use crate::app::{App, Inner};
 use crate::authz::Held;
+use crate::inflow::Inflow;
 use crate::life::Use;
 use crate::outflow::Outflow;
 use crate::token::Spoken;
@@ -55,6 +56,8 @@ pub(crate) struct Shared {
     pub(crate) stopping: CancellationToken,
     /// Answers on their way to the peer.
     pub(crate) outflow: Arc<Outflow>,
+    /// Messages on their way to us.
+    pub(crate) inflow: Arc<Inflow>,
     /// Told of the first call.
     first: Notify,
     /// What the policy says of the peer.
@@ -68,7 +71,13 @@ pub(crate) struct Shared {
 }
 
 impl Shared {
-    pub(crate) fn new(app: App, peer: Arc<Peer>, stopping: CancellationToken, outflow: Arc<Outflow>) -> Self {
+    pub(crate) fn new(
+        app: App,
+        peer: Arc<Peer>,
+        stopping: CancellationToken,
+        outflow: Arc<Outflow>,
+        inflow: Arc<Inflow>,
+    ) -> Self {
         Self {
             app,
             peer,
@@ -79,6 +88,7 @@ impl Shared {
             why: AtomicU8::new(0),
             stopping,
             outflow,
+            inflow,
             first: Notify::new(),
             grants: ArcSwapOption::empty(),
             delegated: ArcSwapOption::empty(),

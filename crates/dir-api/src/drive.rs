@@ -6,6 +6,7 @@ use crate::body::ResponseBody;
 use crate::conn::{Shared, Why};
 use crate::cork::Cork;
 use crate::guarded::Guarded;
+use crate::inflow::{Inflow, Total};
 use crate::layers;
 use crate::life::{Life, Step, Validity};
 use crate::outflow::{Outflow, Stall};
@@ -34,7 +35,7 @@ use tokio_util::sync::CancellationToken;
 pub(crate) async fn drive<IO>(
     conn: Conn<IO>,
     app: App,
-    cfg: Arc<ServeConfig>,
+    (cfg, total): (Arc<ServeConfig>, Arc<Total>),
     drain: CancellationToken,
     kill: CancellationToken,
 ) where
@@ -42,7 +43,10 @@ pub(crate) async fn drive<IO>(
 {
     let Conn { io, peer, revoked } = conn;
     let outflow = Outflow::new(cfg.max_buffered);
-    let shared = Arc::new(Shared::new(app.clone(), peer, drain.clone(), outflow));
+    // One message always fits.
+    let unfinished = cfg.max_unfinished.max(app.0.config.max_recv_msg_size.saturating_mul(2));
+    let inflow = Inflow::new(unfinished, total, cfg.stalled_timeout);
+    let shared = Arc::new(Shared::new(app.clone(), peer, drain.clone(), outflow, inflow));
     let flooded = Arc::<AtomicBool>::default();
     let http = http(io, &cfg, &shared, &flooded);
     let ends = Ends { drain, kill, revoked, rules: Rules::of(&app) };

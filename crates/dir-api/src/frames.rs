@@ -23,6 +23,15 @@ pub(crate) struct TooLong {
 }
 
 impl Scan {
+    /// Bytes that have come of a message that has not ended.
+    pub(crate) fn unfinished(&self) -> usize {
+        if self.have < HEAD {
+            return self.have;
+        }
+        let [_, a, b, c, d] = self.head;
+        HEAD + (u32::from_be_bytes([a, b, c, d]) as usize).saturating_sub(self.left)
+    }
+
     /// Takes in a chunk; answers how many messages ended in it. Refuses a message by its head alone.
     pub(crate) fn feed(&mut self, mut chunk: &[u8], limit: usize) -> Result<u64, TooLong> {
         let total = chunk.len();
@@ -75,6 +84,19 @@ mod tests {
             let ended: u64 = all.chunks(size).map(|c| scan.feed(c, 1000).unwrap()).sum();
             assert_eq!(ended, 4, "chunks of {size}");
         }
+    }
+
+    #[test]
+    fn what_has_come_of_a_message_is_known_until_it_ends() {
+        let mut scan = Scan::default();
+        for (chunk, unfinished) in
+            [(&message(9)[..3], 3), (&message(9)[3..5], 5), (&message(9)[5..7], 7), (&message(9)[7..], 0)]
+        {
+            scan.feed(chunk, 9).unwrap();
+            assert_eq!(scan.unfinished(), unfinished);
+        }
+        scan.feed(&[message(0), message(9)[..6].to_vec()].concat(), 9).unwrap();
+        assert_eq!(scan.unfinished(), 6);
     }
 
     #[test]

@@ -18,6 +18,7 @@ mod frames;
 mod grant_limits;
 mod guard;
 mod guarded;
+mod inflow;
 mod job_metrics;
 mod layers;
 mod life;

@@ -1,5 +1,6 @@
 //! Counters per method, resolved once: a call touches atomics and no label map.
 
+use crate::inflow::InflowMetrics;
 use crate::job_metrics::JobCollector;
 use crate::status::CODES;
 use dir_engine::{Counter, Engine};
@@ -39,6 +40,7 @@ pub(crate) struct Metrics {
     drained: IntCounterVec,
     /// Headers that claimed a delegated principal.
     pub(crate) stripped_delegations: IntCounter,
+    pub(crate) inflow: InflowMetrics,
 }
 
 impl Metrics {
@@ -95,6 +97,7 @@ impl Metrics {
             draining: connections.with_label_values(&["draining"]),
             drained,
             stripped_delegations: stripped.with_label_values(&["api"]),
+            inflow: InflowMetrics::new(registry)?,
         })
     }
 

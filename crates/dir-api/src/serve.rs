@@ -3,6 +3,7 @@
 use crate::app::App;
 use crate::drive::drive;
 use crate::flood::Budget;
+use crate::inflow::Total;
 use crate::together::Calls;
 use dir_core::{Clock, Peer, Principal};
 use futures::{Stream, StreamExt};
@@ -55,6 +56,10 @@ pub struct ServeConfig {
     pub max_send_buffer: usize,
     /// Bytes of answers held for one connection; producing waits beyond.
     pub max_buffered: usize,
+    /// Bytes of messages that have begun and not ended, held for one connection; two of the largest always fit.
+    pub max_unfinished: usize,
+    /// The same for all connections together; the last quarter is for small messages.
+    pub max_unfinished_total: usize,
     /// A peer that takes nothing of what waits for it is cut off after this.
     pub stalled_timeout: Duration,
     /// A ping is sent this often.
@@ -93,6 +98,8 @@ impl Default for ServeConfig {
             max_frame_size: 64 * 1024,
             max_send_buffer: 256 * 1024,
             max_buffered: 4 << 20,
+            max_unfinished: 32 << 20,
+            max_unfinished_total: 128 << 20,
             stalled_timeout: Duration::from_secs(30),
             keepalive_interval: Some(Duration::from_secs(240)),
             keepalive_timeout: Duration::from_secs(60),
@@ -163,6 +170,8 @@ where
     IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let mut incoming = pin!(incoming);
+    let message = app.0.config.max_recv_msg_size;
+    let total = Total::new(cfg.max_unfinished_total.max(message.saturating_mul(2)));
     let cfg = Arc::new(cfg);
     let connections = TaskTracker::new();
     // Connections listen to children, each with a lock of its own.
@@ -171,7 +180,13 @@ where
         if let Some(audit) = &app.0.config.audit {
             audit.authenticated(&conn.peer);
         }
-        connections.spawn(drive(conn, app.clone(), cfg.clone(), going.child_token(), kill.child_token()));
+        connections.spawn(drive(
+            conn,
+            app.clone(),
+            (cfg.clone(), total.clone()),
+            going.child_token(),
+            kill.child_token(),
+        ));
     };
     let end = loop {
         let conn = tokio::select! {

@@ -7,6 +7,7 @@ use dir_engine::EngineError;
 use dir_proto::convert::ConvertError;
 use dir_proto::wire::WireError;
 use http::{HeaderMap, HeaderValue};
+use std::time::Duration;
 use tonic::metadata::{MetadataMap, MetadataValue};
 use tonic::{Code, Status};
 
@@ -72,6 +73,18 @@ pub(crate) fn unmarshal(error: &dyn std::fmt::Display) -> Status {
 /// A message above the receive limit.
 pub(crate) fn received_too_large(size: usize, limit: usize) -> Status {
     Status::resource_exhausted(format!("grpc: received message larger than max ({size} vs. {limit})"))
+}
+
+/// More of unfinished messages than is held for a connection, or for all of them.
+pub(crate) fn too_many_unfinished(whose: &str) -> Status {
+    Status::resource_exhausted(format!(
+        "too many messages of this {whose} have begun and not ended; send fewer large messages at once"
+    ))
+}
+
+/// A message has begun, and the rest of it does not come.
+pub(crate) fn rest_missing(after: Duration) -> Status {
+    Status::resource_exhausted(format!("the rest of a message did not come within {}s", after.as_secs()))
 }
 
 /// An answer above the send limit; `what` is `record`, `record metadata`, ….

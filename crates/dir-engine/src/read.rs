@@ -40,9 +40,15 @@ impl Engine {
             // Somebody wants to hear of it, labels included: take the long way.
             return None;
         }
+        let hit = self.cached(cid)?;
+        self.0.usage.pulled(cid);
+        Some(hit)
+    }
+
+    /// A record as the message that is sent, when it is in memory.
+    pub(crate) fn cached(&self, cid: &Cid) -> Option<Bytes> {
         let hit = self.0.cache.get(cid)?;
         self.0.stats.cache_hits.inc();
-        self.0.usage.pulled(cid);
         Some(hit)
     }
 
@@ -73,8 +79,7 @@ impl Engine {
     where
         E: Error + Send + Sync + 'static,
     {
-        if let Some(hit) = self.0.cache.get(cid) {
-            self.0.stats.cache_hits.inc();
+        if let Some(hit) = self.cached(cid) {
             return Ok(hit);
         }
         self.0.stats.cache_misses.inc();

@@ -50,15 +50,20 @@ impl Engine {
     }
 
     /// Matching records as messages, in order. They are read several at a time; one that cannot be read is left
-    /// out and counted.
-    pub fn search_records<F, E>(
+    /// out and counted. What is not in memory waits for `gate`, and keeps what it gives until the message is handed
+    /// over: whoever asks several times at once is bounded by it.
+    pub fn search_records<F, E, N, G, P>(
         &self,
         query: Query,
         encode: F,
-    ) -> impl Stream<Item = Result<Bytes, EngineError>> + Send + use<F, E>
+        gate: N,
+    ) -> impl Stream<Item = Result<Bytes, EngineError>> + Send + use<F, E, N, G, P>
     where
         F: Fn(&Record) -> Result<Bytes, E> + Copy + Send + Sync + 'static,
         E: Error + Send + Sync + 'static,
+        N: Fn() -> G + Send + 'static,
+        G: Future<Output = P> + Send + 'static,
+        P: Send + 'static,
     {
         let engine = self.clone();
         let reads = self.0.config.search_reads.max(1);
@@ -66,11 +71,18 @@ impl Engine {
             .map_ok(|cids| stream::iter(cids.into_iter().map(Ok)))
             .try_flatten()
             .map(move |cid| {
-                let engine = engine.clone();
-                async move { engine.read_or_skip(cid?, encode).await }
+                let (engine, pass) = (engine.clone(), gate());
+                async move {
+                    let cid = cid?;
+                    if let Some(hit) = engine.cached(&cid) {
+                        return Ok((Some(hit), None));
+                    }
+                    let pass = pass.await;
+                    Ok((engine.read_or_skip(cid, encode).await?, Some(pass)))
+                }
             })
             .buffered(reads)
-            .try_filter_map(|found| async move { Ok(found) })
+            .try_filter_map(|(found, _pass)| async move { Ok(found) })
     }
 
     async fn read_or_skip<E>(

@@ -40,10 +40,10 @@ pub(crate) async fn cids(app: &Inner, id: HeaderValue, request: Request<RequestB
 
 pub(crate) async fn records(app: &Inner, id: HeaderValue, request: Request<RequestBody>) -> Response<Body> {
     let engine = &app.engine;
-    let limit = app.config.max_send_msg_size;
+    let (limit, outflow) = (app.config.max_send_msg_size, request.body().outflow());
     rpc::server_stream(request, |message: pb::SearchRecordsRequest| {
         let query = Query::try_from(message).map_err(status::convert)?;
-        let found = engine.search_records(query, record_message);
+        let found = engine.search_records(query, record_message, move || outflow.read());
         let engine = engine.clone();
         Ok(found.filter_map(move |record| {
             let sent = match record.map(|record| record_field(&record)) {

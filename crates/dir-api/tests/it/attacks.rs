@@ -244,3 +244,75 @@ async fn abuse_no_reader_is_cut_off_while_nothing_waits() {
     crate::node::soon(events.message()).await.unwrap().unwrap();
     assert_eq!(stalls(&node), Some(4.0));
 }
+
+/// The beginning of so many pushes: of each `sent` bytes of a message that says it has four megabytes.
+fn half_sent(first: u32, count: u32, sent: usize) -> Vec<u8> {
+    let headers = grpc_headers("/agntcy.dir.store.v1.StoreService/Push");
+    let begun = [&[0][..], &(4_u32 << 20).to_be_bytes(), &vec![0; sent - 5]].concat();
+    (first..first + count)
+        .flat_map(|n| {
+            let open = frame(HEADERS, 0x4, 2 * n + 1, &headers);
+            begun.chunks(16 << 10).fold(open, |all, part| [all, frame(0, 0, 2 * n + 1, part)].concat())
+        })
+        .collect()
+}
+
+/// A peer that may use the windows that the server offers: they hold once it has said so.
+async fn wide_open(node: &Node) -> Peer {
+    let mut peer = Peer::connect(node.addr).await;
+    peer.wait_for(SETTINGS).await.unwrap();
+    peer.send(&frame(SETTINGS, 0x1, 0, &[])).await;
+    peer
+}
+
+fn refused(node: &Node, limit: &str) -> f64 {
+    node.sample(&["unfinished_messages_refused_total", &format!("limit=\"{limit}\"")]).unwrap()
+}
+
+#[tokio::test]
+async fn abuse_a_thousand_half_sent_messages_on_one_connection() {
+    // However slow this machine is, what is held stays held.
+    let stalled_timeout = Duration::from_secs(3600);
+    let serve = ServeConfig { max_unfinished: 9 << 20, stalled_timeout, ..ServeConfig::default() };
+    let node = Node::with(Setup { serve, ..Setup::default() }).await;
+    let mut attacker = wide_open(&node).await;
+    // Windows are not looked at: what was sent has to be taken before more is.
+    let started = || node.sample(&["started_total", "grpc_method=\"Push\""]).unwrap();
+    for first in 0..36 {
+        attacker.send(&half_sent(first, 1, 256 << 10)).await;
+        until(|| started() >= f64::from(first + 1)).await;
+    }
+    for first in (36..1000).step_by(4) {
+        attacker.send(&half_sent(first, 4, 16 << 10)).await;
+        until(|| started() >= f64::from(first + 4)).await;
+    }
+    // As many as fit are held, to the byte; not one more.
+    until(|| refused(&node, "connection") >= 964.0).await;
+    assert_eq!((refused(&node, "connection"), refused(&node, "process")), (964.0, 0.0));
+    assert_eq!(push(&node, vec![record("acme.example/honest")]).await.len(), 1);
+}
+
+#[tokio::test]
+async fn abuse_half_sent_messages_on_many_connections() {
+    let serve = ServeConfig {
+        max_unfinished_total: 16 << 20,
+        stalled_timeout: Duration::from_secs(2),
+        ..ServeConfig::default()
+    };
+    let node = Node::with(Setup { serve, ..Setup::default() }).await;
+    let mut attackers = Vec::new();
+    for _ in 0..100 {
+        let mut attacker = wide_open(&node).await;
+        attacker.send(&half_sent(0, 1, 512 << 10)).await;
+        attackers.push(attacker);
+    }
+    // At most three quarters of what is held in all are large messages: two dozen of these.
+    let ended = || refused(&node, "stalled") + refused(&node, "process");
+    until(|| ended() >= 76.0).await;
+    // Ordinary records have room meanwhile, and what does not go on does not stay.
+    assert_eq!(push(&node, vec![record("acme.example/honest")]).await.len(), 1);
+    until(|| ended() >= 100.0).await;
+    let mut value = json("acme.example/large");
+    value["padding"] = "x".repeat(3 << 20).into();
+    assert_eq!(push(&node, vec![message(&value)]).await.len(), 1);
+}

@@ -18,9 +18,9 @@ use tonic::{Code, Request, Status, Streaming};
 const PULL: &str = "/agntcy.dir.store.v1.StoreService/Pull";
 const PUSH: &str = "/agntcy.dir.store.v1.StoreService/Push";
 const READ_ONLY: &str = "p,*,/agntcy.dir.store.v1.StoreService/Pull\n";
-const EVERYTHING: &str = "p,*,*\n";
+pub(crate) const EVERYTHING: &str = "p,*,*\n";
 
-fn csv(text: &str) -> Policy {
+pub(crate) fn csv(text: &str) -> Policy {
     Policy::parse_csv(text, Matching::Strict, &method_catalogue(), UnknownMethod::Error).unwrap().policy
 }
 

@@ -85,6 +85,9 @@ pub(crate) struct TestStore {
     mood: AtomicUsize,
     /// Reads take one permit each, so that a test can hold them.
     pub(crate) reads: Semaphore,
+    /// Reads that wait for their permit, and the most there ever were.
+    reading: AtomicU64,
+    pub(crate) reading_most: AtomicU64,
     /// Writes take one permit each.
     pub(crate) writes: Semaphore,
     /// Writes that wait for their permit, and the most there ever were.
@@ -100,6 +103,8 @@ impl TestStore {
             gets: AtomicU64::new(0),
             mood: AtomicUsize::new(0),
             reads: Semaphore::new(Semaphore::MAX_PERMITS),
+            reading: AtomicU64::new(0),
+            reading_most: AtomicU64::new(0),
             writes: Semaphore::new(Semaphore::MAX_PERMITS),
             waiting: AtomicU64::new(0),
             waiting_most: AtomicU64::new(0),
@@ -112,6 +117,10 @@ impl TestStore {
         let doc = dir_core::json::Doc::parse(value.to_string().as_bytes()).unwrap();
         let facts = dir_oasf::facts(&doc).unwrap();
         self.inner.put(&record, &facts, Timestamp(0), Presence::Unknown).await.unwrap();
+    }
+
+    pub(crate) fn reading(&self) -> u64 {
+        self.reading.load(Ordering::SeqCst)
     }
 
     pub(crate) fn mood(&self, mood: Mood) {
@@ -157,7 +166,10 @@ impl RecordStore for TestStore {
     }
 
     async fn get(&self, cid: &Cid, known: Known) -> Result<Record, StoreError> {
+        let reading = self.reading.fetch_add(1, Ordering::SeqCst) + 1;
+        self.reading_most.fetch_max(reading, Ordering::SeqCst);
         self.reads.acquire().await.unwrap().forget();
+        self.reading.fetch_sub(1, Ordering::SeqCst);
         self.feel()?;
         self.gets.fetch_add(1, Ordering::SeqCst);
         self.inner.get(cid, known).await

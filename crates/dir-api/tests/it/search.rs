@@ -1,6 +1,6 @@
 //! `SearchService`.
 
-use crate::node::{Node, Setup, json, message, push, record, soon};
+use crate::node::{Node, Setup, json, message, push, record, soon, until};
 use bytes::Bytes;
 use dir_api::AppConfig;
 use dir_engine::EngineConfig;
@@ -108,6 +108,31 @@ async fn records_come_whole_in_order_and_unreadable_ones_are_left_out() {
     let request = SearchRecordsRequest { limit: Some(2), ..Default::default() };
     let found = client.search_records(request).await.unwrap().into_inner();
     assert_eq!(found.count().await, 1);
+}
+
+#[tokio::test]
+async fn a_connection_has_sixteen_reads_for_all_its_searches_and_pulls() {
+    let engine = EngineConfig { cache_bytes: 0, ..EngineConfig::default() };
+    let node = Node::with(Setup { engine, ..Setup::default() }).await;
+    let cids = push(&node, (0..20).map(|n| record(&format!("agent-{n}"))).collect()).await;
+    node.store.reads.forget_permits(usize::MAX);
+    let mut client = SearchServiceClient::new(node.channel().await);
+    let mut found = Vec::new();
+    for _ in 0..4 {
+        found.push(soon(client.search_records(SearchRecordsRequest::default())).await.unwrap().into_inner());
+    }
+    until(|| node.store.reading() == 16).await;
+    // One more connection has as many of its own.
+    let mut pulls = node.store_client().await;
+    let references: Vec<_> = cids.iter().map(|cid| crate::node::reference(cid)).collect();
+    let pulled = soon(pulls.pull(futures::stream::iter(references))).await.unwrap().into_inner();
+    until(|| node.store.reading() == 32).await;
+    node.store.reads.add_permits(1000);
+    for found in found {
+        assert_eq!(soon(found.map(|found| found.unwrap()).count()).await, 20);
+    }
+    assert_eq!(soon(pulled.map(|record| record.unwrap()).count()).await, 20);
+    assert_eq!(node.store.reading_most.load(std::sync::atomic::Ordering::SeqCst), 32);
 }
 
 #[tokio::test]

@@ -78,3 +78,54 @@ async fn two_nodes_cannot_share_a_page() {
     let error = App::new(deps, AppConfig::default()).err().expect("the names are taken");
     assert!(error.to_string().starts_with("metrics: "), "{error}");
 }
+
+#[tokio::test]
+async fn ten_thousand_callers_and_methods_that_do_not_exist_make_no_series() {
+    let setup = Setup {
+        app: AppConfig {
+            rates: Some(dir_api::RateConfig {
+                per_client: Some(dir_api::Rate { rps: 100.0, burst: 1 }),
+                ..dir_api::RateConfig::default()
+            }),
+            ..AppConfig::default()
+        },
+        authorized: true,
+        ..Setup::default()
+    };
+    let number = std::sync::atomic::AtomicU64::new(0);
+    // Each connection is somebody else's.
+    let node = Node::shaped(setup, move |_, mut conn| {
+        let number = number.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
+        let id = format!("spiffe://domain-{}.example/agent/{number}", number % 1000);
+        let mut peer = dir_core::Peer::clone(&conn.peer);
+        peer.principal = dir_core::Principal::Spiffe(id.parse().unwrap());
+        conn.peer = std::sync::Arc::new(peer);
+        conn
+    })
+    .await;
+    node.authorization.as_ref().unwrap().set(crate::authz::csv(crate::authz::EVERYTHING));
+    let series = || node.page().lines().filter(|line| !line.starts_with('#')).count();
+    let call = |n: usize, path: String| {
+        let node = &node;
+        async move {
+            let channel = node.channel().await;
+            // The second is refused by the limit of its caller.
+            for _ in 0..if n < 100 { 2 } else { 1 } {
+                crate::frames::call_with(channel.clone(), &path, tonic::Request::new(Vec::new())).await;
+            }
+        }
+    };
+    // One of each kind first: what they count is there then.
+    let real = || "/agntcy.dir.store.v1.StoreService/Pull".to_owned();
+    call(0, real()).await;
+    call(0, "/made.up.Service/Method".to_owned()).await;
+    let before = series();
+    let calls = futures::stream::iter(0..10_000);
+    calls
+        .for_each_concurrent(64, |n| {
+            call(n, if n % 2 == 0 { real() } else { format!("/made.up{n}.Service/Method{n}") })
+        })
+        .await;
+    assert_eq!(series(), before);
+    assert!(node.page().len() < 1 << 20);
+}

@@ -116,6 +116,8 @@ fn limits(base: &Base) -> ServeConfig {
         idle_timeout: unless_zero(keepalive.max_connection_idle),
         stalled_timeout: base.config.limits.stalled_timeout,
         max_buffered: base.config.limits.buffered_bytes_per_connection,
+        max_unfinished: base.config.limits.unfinished_bytes_per_connection,
+        max_unfinished_total: base.config.limits.unfinished_bytes,
         ping_interval: keepalive.min_time,
         ping_without_stream: keepalive.permit_without_stream,
         max_age: unless_zero(keepalive.max_connection_age),

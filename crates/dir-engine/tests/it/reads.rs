@@ -88,7 +88,8 @@ async fn search_results_that_cannot_be_read_are_left_out() {
         world.push(name).await.unwrap();
     }
     world.store.fail_gets.store(1, Ordering::SeqCst);
-    let found: Vec<_> = world.engine.search_records(Query::default(), message).collect().await;
+    let found: Vec<_> =
+        world.engine.search_records(Query::default(), message, || std::future::ready(())).collect().await;
     assert_eq!(found.len(), 2);
     assert_eq!(world.engine.stats().search_skipped.get(), 1);
     assert_eq!(world.engine.count(&Query::default()).await.unwrap(), 3);

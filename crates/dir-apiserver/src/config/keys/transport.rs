@@ -81,6 +81,10 @@ section! {
         stalled_timeout: Duration = "30s",
         /// Bytes of answers held for one connection; producing waits beyond.
         buffered_bytes_per_connection: usize = "4194304",
+        /// Bytes of messages that have begun and not ended, held for one connection (two of the largest always fit); beyond, a message is refused.
+        unfinished_bytes_per_connection: usize = "33554432",
+        /// The same for all connections together. The last quarter is for messages of which 64 KiB or less have come.
+        unfinished_bytes: usize = "134217728",
         /// Connections at once.
         connections: ConnectionCaps,
     }
