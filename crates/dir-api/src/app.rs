@@ -10,6 +10,7 @@ use crate::services::info::InfoConfig;
 use crate::services::reflection::{self, Reflection};
 use crate::token::{Gate, Tokens};
 use dir_core::identity::IdentityStatus;
+use dir_core::partners::Partners;
 use dir_core::{Clock, Principal, SpiffeId};
 use dir_engine::Engine;
 use prometheus::Registry;
@@ -39,6 +40,8 @@ pub struct AppConfig {
     pub tokens: Option<Tokens>,
     /// With tokens: whether `GetServerInfo` is answered to whoever shows none (`auth.allow_anonymous_discovery`).
     pub anonymous_discovery: bool,
+    /// The trust domains whose bundles this node fetches by itself.
+    pub partners: Option<Arc<dyn Partners>>,
     /// What `GetServerInfo` says beyond what the services know themselves.
     pub info: InfoConfig,
     /// A watch that has nothing to tell says so this often.
@@ -57,6 +60,7 @@ impl Default for AppConfig {
             trusted_gateways: HashSet::new(),
             tokens: None,
             anonymous_discovery: false,
+            partners: None,
             info: InfoConfig::default(),
             watch_bookmark_interval: Duration::from_secs(30),
         }

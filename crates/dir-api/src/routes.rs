@@ -2,7 +2,9 @@
 
 use crate::body::RequestBody;
 use crate::conn::Shared;
-use crate::services::{access, admin, events, health, info, jobs, listing, naming, search, store, watch};
+use crate::services::{
+    access, admin, events, federation, health, info, jobs, listing, naming, search, store, watch,
+};
 use crate::status;
 use http::{HeaderValue, Request, Response};
 use tonic::body::Body;
@@ -29,6 +31,8 @@ pub(crate) enum Route {
     GetIndexStatus,
     ExplainAccess,
     ExplainOwnAccess,
+    ListPartners,
+    RefreshPartner,
     AuditStore,
     RepairStore,
     ReshardStore,
@@ -66,6 +70,8 @@ impl Route {
             "/directory.admin.v1.AdminService/GetIndexStatus" => Route::GetIndexStatus,
             "/directory.admin.v1.AdminService/ExplainAccess" => Route::ExplainAccess,
             "/directory.admin.v1.AdminService/ExplainOwnAccess" => Route::ExplainOwnAccess,
+            "/directory.admin.v1.FederationService/ListPartners" => Route::ListPartners,
+            "/directory.admin.v1.FederationService/RefreshPartner" => Route::RefreshPartner,
             "/directory.admin.v1.StoreJobsService/AuditStore" => Route::AuditStore,
             "/directory.admin.v1.StoreJobsService/RepairStore" => Route::RepairStore,
             "/directory.admin.v1.StoreJobsService/ReshardStore" => Route::ReshardStore,
@@ -126,6 +132,8 @@ pub(crate) async fn handle(
         Route::GetIndexStatus => admin::index_status(app, request).await,
         Route::ExplainAccess => access::any(app, request).await,
         Route::ExplainOwnAccess => access::own(app, request).await,
+        Route::ListPartners => federation::list(app, request).await,
+        Route::RefreshPartner => federation::refresh(app, request).await,
         Route::AuditStore => jobs::audit(app, conn.stopping.clone(), request_id, request).await,
         Route::RepairStore => jobs::repair(app, conn.stopping.clone(), request_id, request).await,
         Route::ReshardStore => jobs::reshard(app, conn.stopping.clone(), request_id, request).await,

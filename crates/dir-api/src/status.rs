@@ -128,6 +128,11 @@ pub(crate) fn bad_request(text: String) -> Status {
     Status::invalid_argument(text)
 }
 
+/// A trust domain whose bundle this server does not fetch.
+pub(crate) fn no_partner(domain: &dir_core::TrustDomain) -> Status {
+    Status::not_found(format!("{domain} is no partner of this server (federation.trust_domains)"))
+}
+
 /// A panic, or a task that vanished.
 pub(crate) fn fault() -> Status {
     Status::internal("internal server error")

@@ -4,13 +4,16 @@ use crate::client::Client;
 use crate::error::ClientError;
 use dir_proto::directory::admin::v1::{
     ExplainAccessRequest, ExplainAccessResponse, ExplainOwnAccessRequest, GetIdentityRequest,
-    GetIdentityResponse, GetIndexStatusRequest, GetIndexStatusResponse,
+    GetIdentityResponse, GetIndexStatusRequest, GetIndexStatusResponse, ListPartnersRequest,
+    ListPartnersResponse, RefreshPartnerRequest, RefreshPartnerResponse,
 };
 use dir_proto::directory::info::v1::{AuthMode, GetServerInfoRequest, GetServerInfoResponse};
 
 const INFO: &str = "/directory.info.v1.ServerInfoService/GetServerInfo";
 const CHECK: &str = "/grpc.health.v1.Health/Check";
 const IDENTITY: &str = "/directory.admin.v1.AdminService/GetIdentity";
+const PARTNERS: &str = "/directory.admin.v1.FederationService/ListPartners";
+const REFRESH: &str = "/directory.admin.v1.FederationService/RefreshPartner";
 const INDEX: &str = "/directory.admin.v1.AdminService/GetIndexStatus";
 
 const EXPLAIN: &str = "/directory.admin.v1.AdminService/ExplainAccess";
@@ -103,6 +106,16 @@ impl Client {
                 self.unary(EXPLAIN, &request).await
             }
         }
+    }
+
+    /// The partners whose bundles the server fetches by itself.
+    pub async fn federation_partners(&self) -> Result<ListPartnersResponse, ClientError> {
+        self.unary(PARTNERS, &ListPartnersRequest {}).await
+    }
+
+    /// Has the server fetch the bundle of a partner now.
+    pub async fn refresh_partner(&self, trust_domain: &str) -> Result<RefreshPartnerResponse, ClientError> {
+        self.unary(REFRESH, &RefreshPartnerRequest { trust_domain: trust_domain.to_owned() }).await
     }
 
     /// What state the server's index is in.

@@ -15,6 +15,7 @@ pub mod index;
 pub mod json;
 pub mod maintenance;
 pub mod oci;
+pub mod partners;
 pub mod policy;
 mod principal;
 pub mod query;

@@ -1,6 +1,6 @@
 //! `dir-admin federation`
 
-use super::{connect, failed, print};
+use super::{connect, failed, partners, print};
 use crate::cli::{Format, GlobalArgs};
 use crate::report::{Failure, Report, Thresholds};
 use clap::{Args, Subcommand};
@@ -14,6 +14,9 @@ use std::time::Duration;
 #[derive(Debug, Subcommand)]
 pub(crate) enum FederationCommand {
     Check(CheckArgs),
+    List(partners::ListArgs),
+    Show(partners::ShowArgs),
+    Refresh(partners::RefreshArgs),
 }
 
 const EXAMPLES: &str = "\
@@ -41,7 +44,12 @@ pub(crate) struct CheckArgs {
 }
 
 pub(crate) async fn run(global: &GlobalArgs, command: FederationCommand) -> u8 {
-    let FederationCommand::Check(args) = command;
+    let args = match command {
+        FederationCommand::Check(args) => args,
+        FederationCommand::List(_) => return partners::list(global).await,
+        FederationCommand::Show(args) => return partners::show(global, &args).await,
+        FederationCommand::Refresh(args) => return partners::refresh(global, args).await,
+    };
     let thresholds = Thresholds {
         root_expiry: args.warn_root_expiry,
         bundle_age: args.max_bundle_age,

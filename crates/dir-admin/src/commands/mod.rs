@@ -4,6 +4,7 @@ pub(crate) mod audit;
 pub(crate) mod completion;
 mod connect;
 pub(crate) mod federation;
+mod partners;
 pub(crate) mod store;
 pub(crate) mod version;
 

@@ -3,6 +3,7 @@
 pub(crate) mod access;
 pub(crate) mod admin;
 pub(crate) mod events;
+pub(crate) mod federation;
 pub(crate) mod health;
 pub(crate) mod info;
 pub(crate) mod jobs;

@@ -25,7 +25,7 @@ use tonic_reflection::pb::v1::{ServerReflectionRequest, ServerReflectionResponse
 
 /// What this server offers. A method of the API that is not here must answer UNIMPLEMENTED, and one that is here
 /// must not: a new RPC needs its row on one side or the other.
-const OFFERED: [&str; 23] = [
+const OFFERED: [&str; 25] = [
     "/agntcy.dir.events.v1.EventService/Listen",
     "/agntcy.dir.identity.v1.IdentityService/GetIdentityStatus",
     "/agntcy.dir.identity.v1.IdentityService/Resolve",
@@ -44,6 +44,8 @@ const OFFERED: [&str; 23] = [
     "/directory.admin.v1.AdminService/ExplainOwnAccess",
     "/directory.admin.v1.AdminService/GetIdentity",
     "/directory.admin.v1.AdminService/GetIndexStatus",
+    "/directory.admin.v1.FederationService/ListPartners",
+    "/directory.admin.v1.FederationService/RefreshPartner",
     "/directory.admin.v1.StoreJobsService/AuditStore",
     "/directory.admin.v1.StoreJobsService/RepairStore",
     "/directory.admin.v1.StoreJobsService/ReshardStore",

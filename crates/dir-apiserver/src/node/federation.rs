@@ -7,6 +7,7 @@ use crate::config::keys::FederatedDomain;
 use crate::config::parse_duration;
 use crate::exit::{Failure, Status};
 use anyhow::Context;
+use dir_core::partners::Partners;
 use dir_core::{Class, Classified, Clock};
 use dir_identity::federation::{
     BundleEndpoint, Endpoint, Federation, FederationConfig, FederationError, Partner, PublishConfig,
@@ -21,8 +22,15 @@ const PUBLISHED: &str = "federation-published.json";
 
 /// What runs; it ends when dropped.
 pub(super) struct Running {
-    _partners: Option<Federation>,
+    partners: Option<Arc<Federation>>,
     _endpoint: Option<BundleEndpoint>,
+}
+
+impl Running {
+    /// What operators ask about.
+    pub(super) fn partners(&self) -> Option<Arc<dyn Partners>> {
+        self.partners.clone().map(|partners| -> Arc<dyn Partners> { partners })
+    }
 }
 
 /// Starts what is configured. A partner that does not answer is no obstacle; a wrong configuration is.
@@ -58,9 +66,9 @@ pub(super) async fn start(base: &Base, held: Option<&Held>) -> anyhow::Result<Op
             ..FederationConfig::default()
         };
         let started = Federation::start(federation, held.identity.clone(), clock, &base.metrics).await;
-        Some(started.map_err(|e| refusal(&e))?)
+        Some(Arc::new(started.map_err(|e| refusal(&e))?))
     };
-    Ok(Some(Running { _partners: partners, _endpoint: endpoint }))
+    Ok(Some(Running { partners, _endpoint: endpoint }))
 }
 
 fn refusal(error: &FederationError) -> Failure {

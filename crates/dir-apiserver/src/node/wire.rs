@@ -2,7 +2,7 @@
 
 use super::load::Base;
 use super::open::Opened;
-use super::{audit, gauges, info, limits, policy, tasks};
+use super::{audit, federation, gauges, info, limits, policy, tasks};
 use crate::about;
 use crate::config::keys::{Config, RulesMode};
 use crate::config::leaf::Leaf;
@@ -72,6 +72,7 @@ pub(super) fn wire(base: &Base, opened: Opened) -> anyhow::Result<Wired> {
             trusted_gateways: limits::gateways(&config.authn),
             tokens: opened.held.as_ref().and_then(|h| h.tokens.clone()),
             anonymous_discovery: config.auth.allow_anonymous_discovery,
+            partners: opened.federation.as_ref().and_then(federation::Running::partners),
             info: info::config(config, &opened),
             ..AppConfig::default()
         },

@@ -110,6 +110,7 @@ pub const PERMISSIONS: &[(&str, &[(&str, Permission)])] = {
                 ("ExplainOwnAccess", Identity),
             ],
         ),
+        ("directory.admin.v1.FederationService", &[("ListPartners", Admin), ("RefreshPartner", Admin)]),
         (
             "directory.admin.v1.StoreJobsService",
             &[("AuditStore", Admin), ("RepairStore", Admin), ("ReshardStore", Admin)],

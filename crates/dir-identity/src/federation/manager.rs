@@ -7,6 +7,8 @@ use super::fetch::check_url;
 use super::keeper::{Command, Inner, Kept, run};
 use super::metrics::FederationMetrics;
 use crate::identity::Identity;
+use async_trait::async_trait;
+use dir_core::partners::{PartnerReport, Partners};
 use dir_core::{Clock, Timestamp, TrustDomain};
 use parking_lot::Mutex;
 use std::collections::{BTreeMap, BTreeSet};
@@ -115,6 +117,29 @@ impl Federation {
         let Some(task) = self.tasks.lock().remove(domain) else { return false };
         let (tx, rx) = oneshot::channel();
         task.send(Command::Remove(tx)).await.is_ok() && rx.await.is_ok()
+    }
+}
+
+#[async_trait]
+impl Partners for Federation {
+    fn reports(&self) -> Vec<PartnerReport> {
+        let report = |status: PartnerStatus| PartnerReport {
+            trust_domain: status.trust_domain,
+            url: status.url,
+            source: status.source,
+            sequence: status.sequence,
+            fetched_at: status.fetched_at,
+            next_fetch: status.next_fetch,
+            failures: status.failures,
+            error: status.error.map(|error| error.to_string()),
+            stale: status.stale,
+            fingerprints: status.fingerprints,
+        };
+        self.status().into_iter().map(report).collect()
+    }
+
+    async fn fetch(&self, domain: &TrustDomain) -> Option<Result<(), String>> {
+        self.refresh(domain).await.map(|fetched| fetched.map_err(|error| error.to_string()))
     }
 }
 

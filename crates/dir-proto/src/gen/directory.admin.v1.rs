@@ -757,6 +757,468 @@ pub mod admin_service_server {
         const NAME: &'static str = SERVICE_NAME;
     }
 }
+/// Asks for the partners.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ListPartnersRequest {}
+/// The partners.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct ListPartnersResponse {
+    /// In order of the names; empty when the node fetches no bundle.
+    #[prost(message, repeated, tag = "1")]
+    pub partners: ::prost::alloc::vec::Vec<Partner>,
+    /// The node's clock when it answered.
+    #[prost(message, optional, tag = "2")]
+    pub now: ::core::option::Option<::prost_types::Timestamp>,
+}
+/// Asks for a fetch.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct RefreshPartnerRequest {
+    /// Name of the trust domain.
+    #[prost(string, tag = "1")]
+    pub trust_domain: ::prost::alloc::string::String,
+}
+/// What came of a fetch.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct RefreshPartnerResponse {
+    /// The partner after the fetch.
+    #[prost(message, optional, tag = "1")]
+    pub partner: ::core::option::Option<Partner>,
+    /// Why the fetch failed; empty when it did not.
+    #[prost(string, tag = "2")]
+    pub error: ::prost::alloc::string::String,
+    /// The node's clock when it answered.
+    #[prost(message, optional, tag = "3")]
+    pub now: ::core::option::Option<::prost_types::Timestamp>,
+}
+/// A partner as a node knows it. A bundle that the Workload API delivers goes before the one that is told here.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Partner {
+    /// Its trust domain.
+    #[prost(string, tag = "1")]
+    pub trust_domain: ::prost::alloc::string::String,
+    /// Where its bundle is fetched from; empty when it is only read from a file.
+    #[prost(string, tag = "2")]
+    pub url: ::prost::alloc::string::String,
+    /// Where the bundle in force comes from: `federation` or `bootstrap_file`; empty when there is none.
+    #[prost(string, tag = "3")]
+    pub source: ::prost::alloc::string::String,
+    /// Sequence number of the last good bundle, when it has one.
+    #[prost(uint64, optional, tag = "4")]
+    pub sequence: ::core::option::Option<u64>,
+    /// When the last good bundle was fetched.
+    #[prost(message, optional, tag = "5")]
+    pub fetched_at: ::core::option::Option<::prost_types::Timestamp>,
+    /// When the next fetch is due.
+    #[prost(message, optional, tag = "6")]
+    pub next_fetch: ::core::option::Option<::prost_types::Timestamp>,
+    /// Failed fetches since the last good one.
+    #[prost(uint32, tag = "7")]
+    pub failures: u32,
+    /// Why the last fetch failed; empty when it did not.
+    #[prost(string, tag = "8")]
+    pub error: ::prost::alloc::string::String,
+    /// The partner is not trusted because its bundle is too old.
+    #[prost(bool, tag = "9")]
+    pub stale: bool,
+    /// SHA-256 of every key in force, lower-case hexadecimal.
+    #[prost(string, repeated, tag = "10")]
+    pub fingerprints: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+}
+/// Generated client implementations.
+pub mod federation_service_client {
+    #![allow(
+        unused_variables,
+        dead_code,
+        missing_docs,
+        clippy::wildcard_imports,
+        clippy::let_unit_value,
+    )]
+    use tonic::codegen::*;
+    use tonic::codegen::http::Uri;
+    /// The partners whose bundles a node fetches by itself (`federation.trust_domains`).
+    #[derive(Debug, Clone)]
+    pub struct FederationServiceClient<T> {
+        inner: tonic::client::Grpc<T>,
+    }
+    impl FederationServiceClient<tonic::transport::Channel> {
+        /// Attempt to create a new client by connecting to a given endpoint.
+        pub async fn connect<D>(dst: D) -> Result<Self, tonic::transport::Error>
+        where
+            D: TryInto<tonic::transport::Endpoint>,
+            D::Error: Into<StdError>,
+        {
+            let conn = tonic::transport::Endpoint::new(dst)?.connect().await?;
+            Ok(Self::new(conn))
+        }
+    }
+    impl<T> FederationServiceClient<T>
+    where
+        T: tonic::client::GrpcService<tonic::body::Body>,
+        T::Error: Into<StdError>,
+        T::ResponseBody: Body<Data = Bytes> + std::marker::Send + 'static,
+        <T::ResponseBody as Body>::Error: Into<StdError> + std::marker::Send,
+    {
+        pub fn new(inner: T) -> Self {
+            let inner = tonic::client::Grpc::new(inner);
+            Self { inner }
+        }
+        pub fn with_origin(inner: T, origin: Uri) -> Self {
+            let inner = tonic::client::Grpc::with_origin(inner, origin);
+            Self { inner }
+        }
+        pub fn with_interceptor<F>(
+            inner: T,
+            interceptor: F,
+        ) -> FederationServiceClient<InterceptedService<T, F>>
+        where
+            F: tonic::service::Interceptor,
+            T::ResponseBody: Default,
+            T: tonic::codegen::Service<
+                http::Request<tonic::body::Body>,
+                Response = http::Response<
+                    <T as tonic::client::GrpcService<tonic::body::Body>>::ResponseBody,
+                >,
+            >,
+            <T as tonic::codegen::Service<
+                http::Request<tonic::body::Body>,
+            >>::Error: Into<StdError> + std::marker::Send + std::marker::Sync,
+        {
+            FederationServiceClient::new(InterceptedService::new(inner, interceptor))
+        }
+        /// Compress requests with the given encoding.
+        ///
+        /// This requires the server to support it otherwise it might respond with an
+        /// error.
+        #[must_use]
+        pub fn send_compressed(mut self, encoding: CompressionEncoding) -> Self {
+            self.inner = self.inner.send_compressed(encoding);
+            self
+        }
+        /// Enable decompressing responses.
+        #[must_use]
+        pub fn accept_compressed(mut self, encoding: CompressionEncoding) -> Self {
+            self.inner = self.inner.accept_compressed(encoding);
+            self
+        }
+        /// Limits the maximum size of a decoded message.
+        ///
+        /// Default: `4MB`
+        #[must_use]
+        pub fn max_decoding_message_size(mut self, limit: usize) -> Self {
+            self.inner = self.inner.max_decoding_message_size(limit);
+            self
+        }
+        /// Limits the maximum size of an encoded message.
+        ///
+        /// Default: `usize::MAX`
+        #[must_use]
+        pub fn max_encoding_message_size(mut self, limit: usize) -> Self {
+            self.inner = self.inner.max_encoding_message_size(limit);
+            self
+        }
+        /// State of every partner, in order of the names.
+        pub async fn list_partners(
+            &mut self,
+            request: impl tonic::IntoRequest<super::ListPartnersRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::ListPartnersResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/directory.admin.v1.FederationService/ListPartners",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(
+                    GrpcMethod::new(
+                        "directory.admin.v1.FederationService",
+                        "ListPartners",
+                    ),
+                );
+            self.inner.unary(req, path, codec).await
+        }
+        /// Fetches the bundle of a partner now. A fetch that fails changes nothing and is told in the answer; a partner that
+        /// is not configured is NOT_FOUND.
+        pub async fn refresh_partner(
+            &mut self,
+            request: impl tonic::IntoRequest<super::RefreshPartnerRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::RefreshPartnerResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/directory.admin.v1.FederationService/RefreshPartner",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(
+                    GrpcMethod::new(
+                        "directory.admin.v1.FederationService",
+                        "RefreshPartner",
+                    ),
+                );
+            self.inner.unary(req, path, codec).await
+        }
+    }
+}
+/// Generated server implementations.
+pub mod federation_service_server {
+    #![allow(
+        unused_variables,
+        dead_code,
+        missing_docs,
+        clippy::wildcard_imports,
+        clippy::let_unit_value,
+    )]
+    use tonic::codegen::*;
+    /// Generated trait containing gRPC methods that should be implemented for use with FederationServiceServer.
+    #[async_trait]
+    pub trait FederationService: std::marker::Send + std::marker::Sync + 'static {
+        /// State of every partner, in order of the names.
+        async fn list_partners(
+            &self,
+            request: tonic::Request<super::ListPartnersRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::ListPartnersResponse>,
+            tonic::Status,
+        >;
+        /// Fetches the bundle of a partner now. A fetch that fails changes nothing and is told in the answer; a partner that
+        /// is not configured is NOT_FOUND.
+        async fn refresh_partner(
+            &self,
+            request: tonic::Request<super::RefreshPartnerRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::RefreshPartnerResponse>,
+            tonic::Status,
+        >;
+    }
+    /// The partners whose bundles a node fetches by itself (`federation.trust_domains`).
+    #[derive(Debug)]
+    pub struct FederationServiceServer<T> {
+        inner: Arc<T>,
+        accept_compression_encodings: EnabledCompressionEncodings,
+        send_compression_encodings: EnabledCompressionEncodings,
+        max_decoding_message_size: Option<usize>,
+        max_encoding_message_size: Option<usize>,
+    }
+    impl<T> FederationServiceServer<T> {
+        pub fn new(inner: T) -> Self {
+            Self::from_arc(Arc::new(inner))
+        }
+        pub fn from_arc(inner: Arc<T>) -> Self {
+            Self {
+                inner,
+                accept_compression_encodings: Default::default(),
+                send_compression_encodings: Default::default(),
+                max_decoding_message_size: None,
+                max_encoding_message_size: None,
+            }
+        }
+        pub fn with_interceptor<F>(
+            inner: T,
+            interceptor: F,
+        ) -> InterceptedService<Self, F>
+        where
+            F: tonic::service::Interceptor,
+        {
+            InterceptedService::new(Self::new(inner), interceptor)
+        }
+        /// Enable decompressing requests with the given encoding.
+        #[must_use]
+        pub fn accept_compressed(mut self, encoding: CompressionEncoding) -> Self {
+            self.accept_compression_encodings.enable(encoding);
+            self
+        }
+        /// Compress responses with the given encoding, if the client supports it.
+        #[must_use]
+        pub fn send_compressed(mut self, encoding: CompressionEncoding) -> Self {
+            self.send_compression_encodings.enable(encoding);
+            self
+        }
+        /// Limits the maximum size of a decoded message.
+        ///
+        /// Default: `4MB`
+        #[must_use]
+        pub fn max_decoding_message_size(mut self, limit: usize) -> Self {
+            self.max_decoding_message_size = Some(limit);
+            self
+        }
+        /// Limits the maximum size of an encoded message.
+        ///
+        /// Default: `usize::MAX`
+        #[must_use]
+        pub fn max_encoding_message_size(mut self, limit: usize) -> Self {
+            self.max_encoding_message_size = Some(limit);
+            self
+        }
+    }
+    impl<T, B> tonic::codegen::Service<http::Request<B>> for FederationServiceServer<T>
+    where
+        T: FederationService,
+        B: Body + std::marker::Send + 'static,
+        B::Error: Into<StdError> + std::marker::Send + 'static,
+    {
+        type Response = http::Response<tonic::body::Body>;
+        type Error = std::convert::Infallible;
+        type Future = BoxFuture<Self::Response, Self::Error>;
+        fn poll_ready(
+            &mut self,
+            _cx: &mut Context<'_>,
+        ) -> Poll<std::result::Result<(), Self::Error>> {
+            Poll::Ready(Ok(()))
+        }
+        fn call(&mut self, req: http::Request<B>) -> Self::Future {
+            match req.uri().path() {
+                "/directory.admin.v1.FederationService/ListPartners" => {
+                    #[allow(non_camel_case_types)]
+                    struct ListPartnersSvc<T: FederationService>(pub Arc<T>);
+                    impl<
+                        T: FederationService,
+                    > tonic::server::UnaryService<super::ListPartnersRequest>
+                    for ListPartnersSvc<T> {
+                        type Response = super::ListPartnersResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::ListPartnersRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as FederationService>::list_partners(&inner, request)
+                                    .await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = ListPartnersSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/directory.admin.v1.FederationService/RefreshPartner" => {
+                    #[allow(non_camel_case_types)]
+                    struct RefreshPartnerSvc<T: FederationService>(pub Arc<T>);
+                    impl<
+                        T: FederationService,
+                    > tonic::server::UnaryService<super::RefreshPartnerRequest>
+                    for RefreshPartnerSvc<T> {
+                        type Response = super::RefreshPartnerResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::RefreshPartnerRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as FederationService>::refresh_partner(&inner, request)
+                                    .await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = RefreshPartnerSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                _ => {
+                    Box::pin(async move {
+                        let mut response = http::Response::new(
+                            tonic::body::Body::default(),
+                        );
+                        let headers = response.headers_mut();
+                        headers
+                            .insert(
+                                tonic::Status::GRPC_STATUS,
+                                (tonic::Code::Unimplemented as i32).into(),
+                            );
+                        headers
+                            .insert(
+                                http::header::CONTENT_TYPE,
+                                tonic::metadata::GRPC_CONTENT_TYPE,
+                            );
+                        Ok(response)
+                    })
+                }
+            }
+        }
+    }
+    impl<T> Clone for FederationServiceServer<T> {
+        fn clone(&self) -> Self {
+            let inner = self.inner.clone();
+            Self {
+                inner,
+                accept_compression_encodings: self.accept_compression_encodings,
+                send_compression_encodings: self.send_compression_encodings,
+                max_decoding_message_size: self.max_decoding_message_size,
+                max_encoding_message_size: self.max_encoding_message_size,
+            }
+        }
+    }
+    /// Generated gRPC service name
+    pub const SERVICE_NAME: &str = "directory.admin.v1.FederationService";
+    impl<T> tonic::server::NamedService for FederationServiceServer<T> {
+        const NAME: &'static str = SERVICE_NAME;
+    }
+}
 /// Asks for an audit.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct AuditStoreRequest {

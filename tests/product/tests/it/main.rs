@@ -6,6 +6,7 @@ mod abuse;
 mod catalogue;
 mod interop;
 mod layers;
+mod partners;
 mod passthrough;
 mod rolling;
 mod rotation;
