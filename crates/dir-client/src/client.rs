@@ -1,12 +1,13 @@
 //! The client: one lazy connection, and the calls over it.
 
-use crate::address::Address;
+use crate::address::{self, Address};
 use crate::again::Again;
 use crate::codec::RawCodec;
-use crate::config::ClientConfig;
-use crate::credentials::Credentials;
+use crate::config::{AuthMode, ClientConfig};
+use crate::credentials::{Credentials, TokenFacts};
 use crate::dial::{Dialer, Target};
 use crate::error::{ClientError, Kind};
+use crate::mismatch::Agreed;
 use crate::security::Security;
 use crate::watch::Faults;
 use bytes::Bytes;
@@ -30,6 +31,8 @@ pub(crate) type Answers = Streaming<Bytes>;
 /// Interval of HTTP/2 pings while calls are running: longer than servers usually allow at least (1 minute),
 /// shorter than load balancers usually cut (350 s).
 const PING_EVERY: Duration = Duration::from_secs(75);
+/// Bound on a look at a server that said nothing.
+const LOOK: Duration = Duration::from_secs(2);
 /// How long a ping may stay unanswered.
 const PING_TIMEOUT: Duration = Duration::from_secs(20);
 /// Flow control windows: bulk pulls should not wait for window updates.
@@ -47,6 +50,7 @@ struct Inner {
     channel: Channel,
     dialer: Dialer,
     credentials: Option<Credentials>,
+    agreed: Agreed,
     target: Target,
     faults: Faults,
     call_timeout: Option<Duration>,
@@ -66,6 +70,11 @@ impl Client {
         let own = security.report().map(|report| report.id);
         let credentials = Credentials::obtain(&config, own, clock).await?;
         let target = Target { address, source: config.server_addr_source.clone() };
+        let agreed = Agreed {
+            mode: config.auth_mode,
+            source: config.auth_mode_source.clone(),
+            audience: config.jwt_audience.clone(),
+        };
         let faults = Faults::default();
         let endpoint = endpoint(&config, &target, security.is_tls())?;
         let dialer = Dialer::new(target.clone(), security, config.connect_timeout, faults.clone());
@@ -75,6 +84,7 @@ impl Client {
                 channel,
                 dialer,
                 credentials,
+                agreed,
                 target,
                 faults,
                 call_timeout: config.call_timeout,
@@ -91,6 +101,17 @@ impl Client {
     /// What this process knows of its own identity; `None` unless the auth mode is x509 or jwt.
     pub fn identity(&self) -> Option<IdentityReport> {
         self.inner.dialer.report()
+    }
+
+    /// How this client proves who it is.
+    pub fn auth_mode(&self) -> AuthMode {
+        self.inner.agreed.mode
+    }
+
+    /// What the token is that this client shows, judged as a server judges it; `None` in modes without tokens.
+    pub async fn token_facts(&self) -> Option<Result<TokenFacts, ClientError>> {
+        let credentials = self.inner.credentials.as_ref()?;
+        Some(credentials.facts(self.inner.dialer.spiffe()).await)
     }
 
     /// Judges a server's chain, leaf first, by the bundles and the expectation of this client; `None` unless it has an
@@ -118,7 +139,7 @@ impl Client {
     }
 
     pub(crate) fn explain(&self, path: &str, status: &Status) -> ClientError {
-        crate::status::explain(&self.what(path), status, &self.inner.faults)
+        self.inner.agreed.explain(crate::status::explain(&self.what(path), status, &self.inner.faults))
     }
 
     /// `Push to localhost:8888 (from --server-addr)`.
@@ -235,9 +256,20 @@ impl Client {
                 Err(status) if again.worth(self, &status) => {
                     tracing::debug!(path, %status, "connection or token failed the call, trying once more");
                 }
-                Err(status) => return Err(self.explain(path, &status)),
+                Err(status) => return Err(self.clarified(self.explain(path, &status)).await),
             }
         }
+    }
+
+    /// A web server that knows nothing of HTTP/2 may close the connection without a word, as a server does that restarts:
+    /// one more look tells them apart.
+    async fn clarified(&self, error: ClientError) -> ClientError {
+        let address::Endpoint::Tcp { host, port } = &self.inner.target.address.endpoint else { return error };
+        let silent = error.kind() == Kind::Disconnected && error.cause() == crate::watch::CLOSED_IN_PLAIN;
+        if silent && crate::probe::speaks_http1(host, *port, LOOK).await {
+            return crate::watch::http1(error.what());
+        }
+        error
     }
 
     async fn bounded<R>(&self, call: impl Future<Output = Result<R, Status>>) -> Result<R, Status> {

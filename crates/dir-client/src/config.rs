@@ -27,6 +27,8 @@ pub enum Source {
     Env(&'static str),
     /// A profile of this name.
     Profile(String),
+    /// The server, which was asked because nobody said anything.
+    Server,
     /// Nobody said anything.
     Default,
 }
@@ -37,6 +39,7 @@ impl fmt::Display for Source {
             Source::Flag(name) => write!(f, "from {name}"),
             Source::Env(name) => write!(f, "from ${name}"),
             Source::Profile(name) => write!(f, "from profile {name}"),
+            Source::Server => f.write_str("learnt from the server"),
             Source::Default => f.write_str("the default"),
         }
     }
@@ -199,6 +202,8 @@ pub struct ClientConfig {
     pub server_addr_source: Source,
     /// How to authenticate.
     pub auth_mode: AuthMode,
+    /// Who said so.
+    pub auth_mode_source: Source,
     /// The Workload API (`unix:///…`), for the modes with an SVID.
     pub spiffe_socket: Option<String>,
     /// Whom a JWT-SVID is meant for, as the server has it in `authn.audiences`.
@@ -229,6 +234,7 @@ impl Default for ClientConfig {
             server_addr: DEFAULT_SERVER_ADDRESS.to_owned(),
             server_addr_source: Source::Default,
             auth_mode: AuthMode::default(),
+            auth_mode_source: Source::Default,
             spiffe_socket: None,
             jwt_audience: None,
             spiffe_token: None,

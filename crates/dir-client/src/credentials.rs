@@ -2,7 +2,8 @@
 
 use crate::config::ClientConfig;
 use crate::error::{ClientError, Kind};
-use dir_core::{Clock, SpiffeId};
+use crate::spiffe::Spiffe;
+use dir_core::{Clock, SpiffeId, Timestamp};
 use dir_identity::{JwtSource, JwtSvid, JwtSvidError, StartupWait};
 use parking_lot::Mutex;
 use std::sync::Arc;
@@ -16,9 +17,24 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(2);
 /// How servers say that a token does not convince them, and that a stream has outlived it.
 const REFUSED: [&str; 2] = ["invalid or expired token", "identity expired"];
 
+/// What is known of the token that a client shows. The token itself is no part of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TokenFacts {
+    /// Whom it speaks for.
+    pub id: SpiffeId,
+    /// Whom it is meant for.
+    pub audience: String,
+    /// Its end.
+    pub expires: Timestamp,
+    /// Whether it holds by the JWT bundles of the own Workload API, or why not; `None` where none are at hand.
+    pub judged: Option<Result<(), String>>,
+}
+
 /// Tokens for the audience of one server.
 pub(crate) struct Credentials {
     source: JwtSource,
+    audience: String,
+    clock: Arc<dyn Clock>,
     what: String,
     /// The one that was shown last.
     shown: Mutex<Option<JwtSvid>>,
@@ -41,16 +57,27 @@ impl Credentials {
         })?;
         let socket = crate::spiffe::socket(config)?;
         let what = format!("get a JWT-SVID for {audience} from {socket}");
-        let source = JwtSource::new(socket, audience, own, clock)
+        let source = JwtSource::new(socket, audience.clone(), own, clock.clone())
             .map_err(|e| ClientError::new(Kind::Config, what.as_str(), e.to_string(), ""))?;
         let wait = StartupWait { initial: FIRST_PAUSE, max: LONGEST_PAUSE, total: config.identity_timeout };
-        let credentials = Self { source, what, shown: Mutex::default() };
+        let credentials = Self { source, audience, clock, what, shown: Mutex::default() };
         credentials.source.ready(&wait).await.map_err(|e| credentials.missing(&e))?;
         Ok(Some(credentials))
     }
 
     fn missing(&self, error: &JwtSvidError) -> ClientError {
         ClientError::new(Kind::NoSvid, self.what.as_str(), error.reason.to_string(), "")
+    }
+
+    /// What the token of this moment is.
+    pub(crate) async fn facts(&self, spiffe: Option<&Spiffe>) -> Result<TokenFacts, ClientError> {
+        let svid = self.source.token().await.map_err(|e| self.missing(&e))?;
+        let judged = match spiffe {
+            Some(spiffe) => Some(spiffe.judge_token(svid.token(), &self.audience, self.clock.now()).await),
+            None => None,
+        };
+        let (id, expires) = (svid.id().clone(), svid.expires());
+        Ok(TokenFacts { id, audience: self.audience.clone(), expires, judged })
     }
 
     /// Puts a token into the headers of a call.

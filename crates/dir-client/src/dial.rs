@@ -4,6 +4,7 @@ use crate::address::{Address, Endpoint};
 use crate::config::Source;
 use crate::error::{ClientError, Kind};
 use crate::security::Security;
+use crate::spiffe::Spiffe;
 use crate::watch::{Faults, Watched};
 use dir_core::identity::IdentityReport;
 use dir_identity::{Leaf, Refusal};
@@ -71,6 +72,11 @@ impl Dialer {
     /// What this process knows of its own identity, where it has one.
     pub(crate) fn report(&self) -> Option<IdentityReport> {
         self.inner.security.report()
+    }
+
+    /// The identity, in the modes that have one.
+    pub(crate) fn spiffe(&self) -> Option<&Spiffe> {
+        self.inner.security.spiffe()
     }
 
     /// See [`crate::Client::judge_server`].

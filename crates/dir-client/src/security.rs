@@ -73,6 +73,14 @@ impl Security {
         }
     }
 
+    /// The identity, in the modes that have one.
+    pub(crate) fn spiffe(&self) -> Option<&Spiffe> {
+        match self {
+            Security::Spiffe(spiffe, _) => Some(spiffe),
+            Security::Plain | Security::Files(..) => None,
+        }
+    }
+
     /// Changes with every new SVID or bundle.
     pub(crate) fn generation(&self) -> u64 {
         match self {

@@ -3,11 +3,11 @@
 use crate::config::{AuthMode, ClientConfig, ExpectedServer};
 use crate::dial::{BoxIo, RawIo};
 use crate::error::{ClientError, Kind};
-use dir_core::Clock;
 use dir_core::identity::{IdentityReport, IdentityStatus};
+use dir_core::{Clock, Timestamp, TokenVerifier};
 use dir_identity::{
-    ConnectError, Connector, Identity, IdentityError, Leaf, Refusal, RefuseReason, Role, ServerCheck,
-    StartupWait, WorkloadConfig,
+    ConnectError, Connector, Identity, IdentityError, JwtConfig, JwtVerifier, Leaf, Refusal, RefuseReason,
+    Role, ServerCheck, StartupWait, WorkloadConfig,
 };
 use rustls::pki_types::CertificateDer;
 use std::sync::Arc;
@@ -66,6 +66,22 @@ impl Spiffe {
     /// Judges a chain as a handshake would.
     pub(crate) fn judge_server(&self, chain: &[CertificateDer<'_>]) -> Result<Leaf, Refusal> {
         self.identity.judge_server(chain, &self.check)
+    }
+
+    /// Whether a token holds by the JWT bundles that the Workload API hands out here, for this audience.
+    pub(crate) async fn judge_token(
+        &self,
+        token: &str,
+        audience: &str,
+        now: Timestamp,
+    ) -> Result<(), String> {
+        let config = JwtConfig { audiences: vec![audience.to_owned()], ..JwtConfig::default() };
+        let verifier = JwtVerifier::obtain(&self.identity, config, &prometheus::Registry::new()).await;
+        let verifier = verifier.map_err(|e| e.to_string())?;
+        verifier
+            .verify(token, now)
+            .map(drop)
+            .map_err(|refusal| format!("{}: {}", refusal.reason, refusal.detail))
     }
 
     /// Number of the present snapshot.

@@ -56,16 +56,39 @@ pub(crate) fn web(ca: Option<&Path>) -> Result<ClientConfig, ClientError> {
 /// A client configuration from a file as SPIRE's helpers write it: a list whose first entry has the chain, the key and
 /// the roots, in base64.
 pub(crate) fn from_token_file(path: Option<&Path>) -> Result<ClientConfig, ClientError> {
+    if let Some(path) = path {
+        warn_of_readers(path);
+    }
+    let TokenParts { chain, key, roots } = token_parts(path)?;
+    let bad = |cause: String| bad_token(path.unwrap_or_else(|| Path::new("")), cause);
+    let mut store = RootCertStore::empty();
+    for root in roots {
+        store.add(root).map_err(|e| bad(format!("root_cas: {e}")))?;
+    }
+    let shown = shown(chain, &key).map_err(|e| bad(e.to_string()))?;
+    Ok(finished(builder()?.with_root_certificates(store).with_client_cert_resolver(shown)))
+}
+
+fn bad_token(path: &Path, cause: String) -> ClientError {
+    let next = "it must hold [{\"x509_svid\": [base64 DER, …], \"private_key\": base64 PKCS#8, \"root_cas\": [base64 DER, …]}]";
+    ClientError::new(Kind::Config, format!("read {}", path.display()), cause, next)
+}
+
+/// What such a file holds. Has no `Debug`: it holds a key.
+pub(crate) struct TokenParts {
+    pub(crate) chain: Vec<CertificateDer<'static>>,
+    key: Zeroizing<PrivateKeyDer<'static>>,
+    pub(crate) roots: Vec<CertificateDer<'static>>,
+}
+
+/// Reads such a file.
+pub(crate) fn token_parts(path: Option<&Path>) -> Result<TokenParts, ClientError> {
     let path = path.ok_or_else(|| {
         let next = "name it with --spiffe-token or DIRECTORY_CLIENT_SPIFFE_TOKEN";
         ClientError::new(Kind::Config, "auth mode token", "no token file is named", next)
     })?;
-    let bad = |cause: String| {
-        let next = "it must hold [{\"x509_svid\": [base64 DER, …], \"private_key\": base64 PKCS#8, \"root_cas\": [base64 DER, …]}]";
-        ClientError::new(Kind::Config, format!("read {}", path.display()), cause, next)
-    };
+    let bad = |cause: String| bad_token(path, cause);
     let text = Zeroizing::new(std::fs::read(path).map_err(|e| bad(e.to_string()))?);
-    warn_of_readers(path);
     // Without the parser's words: they could quote the key.
     let entries: Vec<TokenEntry> = serde_json::from_slice(&text).map_err(|e| {
         bad(format!("it is not of the right form (line {}, column {})", e.line(), e.column()))
@@ -76,16 +99,11 @@ pub(crate) fn from_token_file(path: Option<&Path>) -> Result<ClientConfig, Clien
         let all = all.filter(|all| !all.is_empty()).ok_or_else(|| bad(format!("{what} holds no base64")))?;
         Ok(all.into_iter().map(CertificateDer::from).collect::<Vec<_>>())
     };
-    let mut roots = RootCertStore::empty();
-    for root in decoded("root_cas", &entry.root_cas)? {
-        roots.add(root).map_err(|e| bad(format!("root_cas: {e}")))?;
-    }
+    let roots = decoded("root_cas", &entry.root_cas)?;
     let chain = decoded("x509_svid", &entry.x509_svid)?;
     let key = BASE64.decode(entry.private_key.as_bytes()).ok();
     let key = key.ok_or_else(|| bad("private_key is no base64".to_owned()))?;
-    let key = Zeroizing::new(PrivateKeyDer::Pkcs8(key.into()));
-    let shown = shown(chain, &key).map_err(|e| bad(e.to_string()))?;
-    Ok(finished(builder()?.with_root_certificates(roots).with_client_cert_resolver(shown)))
+    Ok(TokenParts { chain, key: Zeroizing::new(PrivateKeyDer::Pkcs8(key.into())), roots })
 }
 
 /// What the server is shown. The key's own memory is cleared by the caller; what signs with it keeps a form of its own.
@@ -153,7 +171,7 @@ fn bad_file(path: &Path, cause: &str) -> ClientError {
     )
 }
 
-fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, ClientError> {
+pub(crate) fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, ClientError> {
     let blocks = CertificateDer::pem_file_iter(path).map_err(|e| bad_file(path, &e.to_string()))?;
     let all: Vec<_> = blocks.collect::<Result<_, _>>().map_err(|e| bad_file(path, &e.to_string()))?;
     if all.is_empty() { Err(bad_file(path, "it holds no certificate")) } else { Ok(all) }

@@ -9,6 +9,15 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
+/// A plaintext connection that was closed before anything was read.
+pub(crate) const CLOSED_IN_PLAIN: &str = "the server closed the connection without a word";
+
+/// A web server, or another HTTP/1 listener of the same machine.
+pub(crate) fn http1(what: &str) -> ClientError {
+    let next = "check the port: this is not the gRPC port of a server";
+    ClientError::new(Kind::Protocol, what, "the other end speaks HTTP/1 and not gRPC", next)
+}
+
 /// The last thing a connection noticed. Shared by all connections of a client.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Faults(Arc<Mutex<Option<ClientError>>>);
@@ -63,12 +72,9 @@ impl Watched {
             ));
         }
         if bytes.starts_with(b"HTTP/1") {
-            let cause = "the other end speaks HTTP/1 and not gRPC".to_owned();
-            return Err(self.fault(
-                Kind::Protocol,
-                cause,
-                "check the port: this is not the gRPC port of a server",
-            ));
+            let fault = http1(&self.what);
+            self.faults.set(fault.clone());
+            return Err(io::Error::new(io::ErrorKind::InvalidData, fault));
         }
         // The server speaks: what earlier connections noticed is over. Not earlier, or a connection that is made
         // again in the background would hide why the one before failed.
@@ -81,7 +87,7 @@ impl Watched {
     /// What the end of a connection means on which nothing was ever read.
     fn closed_unread(&self) {
         let (cause, next) = if self.plain {
-            ("the server closed the connection without a word", "it may expect TLS: --auth-mode x509 or tls")
+            (CLOSED_IN_PLAIN, "it may expect TLS: --auth-mode x509 or tls")
         } else {
             (
                 "the server closed the connection right after the TLS handshake",

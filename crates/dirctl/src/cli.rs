@@ -40,7 +40,8 @@ pub(crate) struct GlobalArgs {
     #[arg(long, global = true, value_name = "ADDR")]
     server_addr: Option<String>,
     /// insecure, none (plaintext), x509, jwt (SPIFFE), jwt-tls (SPIFFE behind a TLS proxy), tls, token (files)
-    /// [env: DIRECTORY_CLIENT_AUTH_MODE] [default: insecure]
+    /// [env: DIRECTORY_CLIENT_AUTH_MODE] [default: what the server takes, if there is a Workload API, a token file or
+    /// certificate files to prove it by, else insecure]
     #[arg(long, global = true, value_name = "MODE")]
     auth_mode: Option<String>,
     /// Workload API for x509, jwt and jwt-tls: unix:///path [env: DIRECTORY_CLIENT_SPIFFE_SOCKET_PATH, SPIFFE_ENDPOINT_SOCKET]

@@ -5,7 +5,7 @@ mod look;
 mod plain;
 mod verdict;
 
-pub use dir_identity::{Seen, inspect};
+pub use dir_identity::{RefuseReason, Seen, inspect};
 pub use verdict::{Cause, Facts, Trust, Verdict, verdict};
 
 use rustls::pki_types::CertificateDer;
@@ -61,6 +61,17 @@ pub struct Sighting {
     pub chain: Vec<CertificateDer<'static>>,
     /// The status of its answer to `GET /` for this host, where the certificate is no SVID and it speaks HTTP/1.
     pub http_status: Option<u16>,
+}
+
+/// Whether a web server answers in plaintext at an address of this host.
+pub(crate) async fn speaks_http1(host: &str, port: u16, timeout: Duration) -> bool {
+    let asked = async {
+        let address = tokio::net::lookup_host((host, port)).await.ok()?.next()?;
+        let endpoint = Endpoint { address, server_name: host.to_owned(), sni: false, timeout };
+        let mut stream = tokio::net::TcpStream::connect((host, port)).await.ok()?;
+        plain::http_status(&mut stream, &endpoint).await
+    };
+    tokio::time::timeout(timeout, asked).await.ok().flatten().is_some()
 }
 
 /// Looks at an endpoint.

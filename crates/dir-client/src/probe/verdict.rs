@@ -52,6 +52,10 @@ pub enum Cause {
     WrongAlpn,
     /// This client has no SVID to show.
     NoIdentity,
+    /// The certificate is for another name, where servers are checked by name.
+    WrongName,
+    /// The server refused this client's token.
+    TokenRefused,
     /// The server refused this client's certificate.
     ClientRefused,
     /// It answers that it does not serve now.
@@ -86,6 +90,8 @@ impl Cause {
             Cause::OldTls => "old-tls",
             Cause::WrongAlpn => "wrong-alpn",
             Cause::NoIdentity => "no-identity",
+            Cause::WrongName => "wrong-name",
+            Cause::TokenRefused => "token-refused",
             Cause::ClientRefused => "client-refused",
             Cause::NotServing => "not-serving",
             Cause::GrpcFailed => "grpc-failed",
@@ -100,6 +106,7 @@ impl Cause {
             Cause::Timeout | Cause::NotServing => exit::TEMPORARY,
             Cause::NoIdentity => exit::NO_SVID,
             Cause::GrpcFailed => exit::GENERIC,
+            Cause::TokenRefused => exit::DENIED,
             _ => exit::IDENTITY,
         }
     }
@@ -127,6 +134,8 @@ pub struct Facts {
     pub server_name: String,
     /// Whether it was sent.
     pub sni: bool,
+    /// Servers are checked by name in this client's auth mode: a certificate without SPIFFE ID is in order.
+    pub by_name: bool,
     /// This machine's clock.
     pub now: Timestamp,
     /// What is known of the chain.
@@ -211,7 +220,7 @@ fn of_tls(facts: &Facts, sighting: &Sighting) -> Verdict {
     let Some(leaf) = &facts.leaf else {
         return found(Cause::Untrusted, "the server's certificate cannot be read", "");
     };
-    if leaf.spiffe_id.is_none() {
+    if leaf.spiffe_id.is_none() && !facts.by_name {
         return of_stranger(facts, sighting, leaf);
     }
     of_svid(facts, leaf).unwrap_or_else(|| of_connection(facts, sighting))
@@ -275,11 +284,12 @@ fn of_stranger(facts: &Facts, sighting: &Sighting, leaf: &Seen) -> Verdict {
 
 /// The SVID itself, and whether it may be trusted.
 fn of_svid(facts: &Facts, leaf: &Seen) -> Option<Verdict> {
+    let what = if leaf.spiffe_id.is_some() { "SVID" } else { "certificate" };
     let late = facts.now.seconds_since(leaf.not_after);
     if late > 0 {
         return Some(found(
             Cause::Expired,
-            format!("the server's SVID expired {late} seconds ago"),
+            format!("the server's {what} expired {late} seconds ago"),
             "check the server's agent (its /readyz says why), and compare the clocks of both machines",
         ));
     }
@@ -287,11 +297,15 @@ fn of_svid(facts: &Facts, leaf: &Seen) -> Option<Verdict> {
     if early > 0 {
         return Some(found(
             Cause::NotYetValid,
-            format!("the server's SVID becomes valid in {early} seconds"),
+            format!("the server's {what} becomes valid in {early} seconds"),
             "compare the clocks of both machines",
         ));
     }
     let Trust::Refused(reason, text) = &facts.trust else { return None };
+    if facts.by_name {
+        // The connection itself was the judge, and says more.
+        return None;
+    }
     let id = leaf.spiffe_id.as_ref().map(ToString::to_string).unwrap_or_default();
     Some(match reason {
         RefuseReason::UnknownTrustDomain => found(
@@ -315,7 +329,7 @@ fn of_svid(facts: &Facts, leaf: &Seen) -> Option<Verdict> {
 
 /// The SVID holds, as far as it could be judged: what else is in the way?
 fn of_connection(facts: &Facts, sighting: &Sighting) -> Verdict {
-    if sighting.version == "TLSv1.2" {
+    if sighting.version == "TLSv1.2" && !facts.by_name {
         return found(
             Cause::OldTls,
             "the server agreed on TLS 1.2 at most",
@@ -330,6 +344,9 @@ fn of_connection(facts: &Facts, sighting: &Sighting) -> Verdict {
         );
     }
     match (&facts.grpc, &facts.trust) {
+        (Some(Ok(true)), _) if facts.by_name => {
+            found(Cause::Healthy, "the certificate holds for this name, and the server behind it serves", "")
+        }
         (Some(Ok(true)), _) => found(Cause::Healthy, "the server ends TLS itself and serves", ""),
         (Some(Ok(false)), _) => found(
             Cause::NotServing,
@@ -348,13 +365,16 @@ fn of_connection(facts: &Facts, sighting: &Sighting) -> Verdict {
 
 fn of_failed_call(error: &ClientError) -> Verdict {
     let cause = match error.kind() {
+        Kind::TlsUntrusted => Cause::Untrusted,
+        Kind::TlsName => Cause::WrongName,
+        Kind::Unauthenticated => Cause::TokenRefused,
         Kind::TlsRefused | Kind::Disconnected => Cause::ClientRefused,
         Kind::NoSvid => Cause::NoIdentity,
         Kind::Timeout => Cause::Timeout,
         Kind::Unavailable => Cause::NotServing,
         _ => Cause::GrpcFailed,
     };
-    found(cause, format!("the health call failed: {}", error.cause()), error.next_step())
+    found(cause, format!("{}: {}", error.what(), error.cause()), error.next_step())
 }
 
 #[cfg(test)]

@@ -122,7 +122,7 @@ pub fn client_config(sources: &Sources<'_>) -> Result<ClientConfig, SettingError
     refuse_skip_verify(sources)?;
     let (server_addr, server_addr_source) =
         text(SERVER_ADDR).map_or((defaults.server_addr, Source::Default), |f| (f.value, f.source));
-    let auth_mode = auth_mode(sources)?;
+    let (auth_mode, auth_mode_source) = auth_mode(sources)?;
     let expected_server = match text(EXPECTED) {
         None => ExpectedServer::default(),
         Some(found) => found.value.parse().map_err(|e| bad(EXPECTED, &found, e))?,
@@ -132,6 +132,7 @@ pub fn client_config(sources: &Sources<'_>) -> Result<ClientConfig, SettingError
         server_addr,
         server_addr_source,
         auth_mode,
+        auth_mode_source,
         spiffe_socket: text(SOCKET).map(|f| f.value),
         jwt_audience: text(AUDIENCE).map(|f| f.value),
         spiffe_token: file(SPIFFE_TOKEN),
@@ -153,11 +154,11 @@ pub fn timeout(sources: &Sources<'_>) -> Result<Duration, SettingError> {
     }
 }
 
-fn auth_mode(sources: &Sources<'_>) -> Result<AuthMode, SettingError> {
+fn auth_mode(sources: &Sources<'_>) -> Result<(AuthMode, Source), SettingError> {
     let Some(found) = AUTH_MODE.find(sources) else {
         let hint = OIDC_HINTS.iter().find_map(|setting| Some((setting, setting.find(sources)?.source)));
         return match hint {
-            None => Ok(AuthMode::Insecure),
+            None => Ok((AuthMode::Insecure, Source::Default)),
             Some((setting, source)) => Err(config_error(
                 format!(
                     "{} is set ({source}), which asks for OIDC, and OIDC is not available in this build",
@@ -167,7 +168,8 @@ fn auth_mode(sources: &Sources<'_>) -> Result<AuthMode, SettingError> {
             )),
         };
     };
-    found.value.parse().map_err(|e| bad(AUTH_MODE, &found, e))
+    let mode = found.value.parse().map_err(|e| bad(AUTH_MODE, &found, e))?;
+    Ok((mode, found.source))
 }
 
 fn refuse_skip_verify(sources: &Sources<'_>) -> Result<(), SettingError> {

@@ -60,6 +60,7 @@ impl From<Explained> for Row {
             Source::Flag(name) => ("flag", Some(name.to_owned())),
             Source::Env(name) => ("env", Some(name.to_owned())),
             Source::Profile(name) => ("profile", Some(name)),
+            Source::Server => ("server", None),
             Source::Default if explained.value.is_none() => ("unset", None),
             Source::Default => ("default", None),
         };

@@ -5,13 +5,15 @@ use crate::fail::Fail;
 use crate::profiles;
 use crate::report::{self, Check};
 use clap::Args;
-use dir_client::{Address, Client, ClientConfig, Kind, address, exit};
+use dir_client::probe::Seen;
+use dir_client::{Address, Client, ClientConfig, Kind, Source, address, exit};
 use dir_core::identity::IdentityReport;
 use dir_core::{Clock, Timestamp};
 use dir_runtime::SystemClock;
 use serde::Serialize;
 use std::io;
 use std::os::unix::fs::{FileTypeExt, PermissionsExt};
+use std::path::Path;
 use std::sync::Arc;
 use tokio::net::UnixStream;
 
@@ -57,7 +59,12 @@ pub(crate) async fn run(context: &Context, args: DoctorArgs) -> Result<u8, Fail>
         if !args.offline {
             dns(&config, &mut checks).await;
         }
+        let config = if args.offline { config } else { agreed(config, &mut checks).await };
+        files(&config, &mut checks);
         let client = identity(&config, &mut checks).await;
+        if let Some(client) = &client {
+            token(client, &mut checks).await;
+        }
         match client {
             Some(client) if !args.offline => server(&client, &mut checks).await,
             Some(_) => checks.push(Check::skipped("server", "not asked")),
@@ -117,8 +124,7 @@ fn settings(context: &Context, checks: &mut Vec<Check>) -> Option<ClientConfig> 
 /// Profiles may hold secrets: others must not read them.
 fn open_profile_file() -> Option<Check> {
     let path = profiles::path(&super::env).ok()?;
-    let mode = std::fs::metadata(&path).ok()?.permissions().mode() & 0o777;
-    (mode & 0o077 != 0).then(|| {
+    open_to_others(&path).map(|mode| {
         let path = path.display();
         Check::warning(
             "profiles",
@@ -183,6 +189,115 @@ async fn dns(config: &ClientConfig, checks: &mut Vec<Check>) {
             let next = "check the spelling of the host, and that its DNS record exists";
             Check::fault(NAME, exit::UNREACHABLE, format!("{host} does not resolve: {e}"), next)
         }
+    });
+}
+
+/// The auth mode that the server takes, where none is set.
+async fn agreed(config: ClientConfig, checks: &mut Vec<Check>) -> ClientConfig {
+    const NAME: &str = "auth mode";
+    match config.clone().with_mode_of_server(&(Arc::new(SystemClock) as Arc<dyn Clock>)).await {
+        Ok(learnt) => {
+            if learnt.auth_mode_source == Source::Server {
+                let detail = format!("{}, learnt from the server", learnt.auth_mode);
+                checks.push(Check::good(NAME, detail));
+            }
+            learnt
+        }
+        Err(error) => {
+            checks.push(Check::fault(NAME, error.exit_code(), error.to_string(), error.next_step()));
+            config
+        }
+    }
+}
+
+/// Certificates and authorities in files, where the auth mode has some.
+fn files(config: &ClientConfig, checks: &mut Vec<Check>) {
+    const NAME: &str = "certificate";
+    let facts = match config.file_facts() {
+        Ok(Some(facts)) => facts,
+        Ok(None) => return,
+        Err(error) => {
+            return checks.push(Check::fault(NAME, error.exit_code(), error.to_string(), error.next_step()));
+        }
+    };
+    let now = SystemClock.now();
+    if let Some(leaf) = facts.chain.first() {
+        checks.push(validity(NAME, &leaf.presented.to_string(), leaf, now));
+    }
+    let (all, ended) =
+        (facts.authorities.len(), facts.authorities.iter().filter(|a| a.not_after < now).count());
+    let earliest = facts.authorities.iter().map(|a| a.not_after).filter(|at| *at >= now).min();
+    checks.push(match earliest {
+        None => {
+            let detail = format!("all {all} have expired: no server can be trusted");
+            Check::fault(
+                "authorities",
+                exit::IDENTITY,
+                detail,
+                "get the authorities of today from the server's operator",
+            )
+        }
+        Some(at) if ended > 0 => {
+            let detail = format!("{ended} of {all} have expired, the next one ends {at}");
+            Check::warning("authorities", detail, "take the expired ones out of the file")
+        }
+        Some(at) => Check::good("authorities", format!("{all}, the first one ends {at}")),
+    });
+    if let Some((path, mode)) = facts.key.as_ref().and_then(|path| Some((path, open_to_others(path)?))) {
+        let path = path.display();
+        let detail = format!("{path} holds a key and is open to others (mode {mode:o})");
+        checks.push(Check::warning("key", detail, format!("chmod 600 {path}")));
+    }
+}
+
+/// Whether a certificate is of use now.
+fn validity(name: &'static str, who: &str, seen: &Seen, now: Timestamp) -> Check {
+    let (left, early) = (seen.not_after.seconds_since(now), seen.not_before.seconds_since(now));
+    if left <= 0 {
+        let detail = format!("{who}: expired {} s ago", -left);
+        return Check::fault(
+            name,
+            exit::IDENTITY,
+            detail,
+            "renew it, and compare this clock with another one",
+        );
+    }
+    if early > 0 {
+        let detail = format!("{who}: begins in {early} s");
+        return Check::fault(name, exit::IDENTITY, detail, "set the clock of this machine (timedatectl)");
+    }
+    let detail = format!("{who}, until {} ({left} s)", seen.not_after);
+    if left < EXPIRY_MIN { Check::warning(name, detail, "renew it") } else { Check::good(name, detail) }
+}
+
+/// The mode of a file that more than its owner may read.
+fn open_to_others(path: &Path) -> Option<u32> {
+    let mode = std::fs::metadata(path).ok()?.permissions().mode() & 0o777;
+    (mode & 0o077 != 0).then_some(mode)
+}
+
+/// The JWT-SVID, where the auth mode shows one.
+async fn token(client: &Client, checks: &mut Vec<Check>) {
+    const NAME: &str = "token";
+    let facts = match client.token_facts().await {
+        None => return,
+        Some(Ok(facts)) => facts,
+        Some(Err(error)) => {
+            return checks.push(Check::fault(NAME, error.exit_code(), error.to_string(), error.next_step()));
+        }
+    };
+    let left = facts.expires.seconds_since(SystemClock.now());
+    let detail = format!("{} for {}, until {} ({left} s)", facts.id, facts.audience, facts.expires);
+    checks.push(Check::good(NAME, detail));
+    checks.push(match facts.judged {
+        None => Check::skipped("jwt keys", "auth mode jwt-tls asks for no bundles"),
+        Some(Ok(())) => Check::good("jwt keys", "the key of the token is in the bundle of its trust domain"),
+        Some(Err(why)) => Check::fault(
+            "jwt keys",
+            exit::IDENTITY,
+            format!("the token does not hold by the bundles of the Workload API: {why}"),
+            "compare this clock with the server's, and: spire-agent api fetch jwt -audience AUDIENCE",
+        ),
     });
 }
 

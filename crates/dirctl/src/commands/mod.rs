@@ -23,7 +23,8 @@ use crate::fail::{Fail, Tally};
 use crate::output::{Out, Talk};
 use crate::profiles;
 use dir_client::settings::{Flags, Profile, Sources};
-use dir_client::{Client, ClientConfig, exit, settings};
+use dir_client::{Client, ClientConfig, Source, exit, settings};
+use dir_core::Clock;
 use dir_runtime::SystemClock;
 use serde::Serialize;
 use std::sync::Arc;
@@ -74,7 +75,15 @@ impl Context {
 
     /// The same with this profile.
     pub(crate) async fn client_of(&self, profile: Option<&Profile>) -> Result<Client, Fail> {
-        Ok(Client::new(self.settings_of(profile)?, Arc::new(SystemClock)).await?)
+        let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+        let config = self.settings_of(profile)?.with_mode_of_server(&clock).await?;
+        if config.auth_mode_source == Source::Server {
+            let mode = config.auth_mode;
+            self.talk.note(&format!(
+                "auth mode {mode}, learnt from the server: set --auth-mode to choose it yourself"
+            ));
+        }
+        Ok(Client::new(config, clock).await?)
     }
 
     /// The last words of a command over many things, when some of them failed.

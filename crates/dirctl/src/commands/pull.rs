@@ -1,6 +1,6 @@
 //! `dirctl pull`
 
-use super::Context;
+use super::{Context, Failed, Subject};
 use crate::cids::RecordArgs;
 use crate::fail::{Fail, Tally};
 use crate::output::Format;
@@ -44,6 +44,7 @@ pub(crate) async fn run(context: &Context, args: PullArgs) -> Result<u8, Fail> {
     let mut tally = Tally::default();
     let mut records: Vec<Record> = Vec::new();
     let mut paths: Vec<String> = Vec::new();
+    let mut failed = None;
 
     let mut pull = client.pull(stream::iter(cids.into_iter().map(|cid| (cid, cid))));
     while let Some((cid, answer)) = pull.next().await {
@@ -73,6 +74,7 @@ pub(crate) async fn run(context: &Context, args: PullArgs) -> Result<u8, Fail> {
                 tally.failed(&fail);
                 let told = fail.about(&cid.to_string());
                 progress.aside(|| told.tell(context.talk));
+                failed = Some((cid, fail));
             }
         }
     }
@@ -86,6 +88,9 @@ pub(crate) async fn run(context: &Context, args: PullArgs) -> Result<u8, Fail> {
         } else if !records.is_empty() || as_list {
             let bytes: Vec<&[u8]> = records.iter().map(|r| r.bytes().as_ref()).collect();
             context.out.records(&bytes, as_list)?;
+        } else if let Some((cid, error)) = &failed {
+            // In the place of the one record that was asked for.
+            context.out.value(&Failed { subject: Subject::Cid(cid.to_string()), error })?;
         }
     }
     context.sum_up("pulled", "records", &tally);

@@ -48,7 +48,7 @@ pub(crate) async fn run(context: &Context) -> Result<u8, Fail> {
         profile: profile.map(|p| p.name().to_owned()),
         server: client.address(),
         source: config.server_addr_source.to_string(),
-        auth_mode: config.auth_mode.to_string(),
+        auth_mode: client.auth_mode().to_string(),
         identity: identity(&client),
         health: health.name(),
         info: ServerInfo::ask(&client).await?,

@@ -5,8 +5,9 @@ use crate::fail::Fail;
 use crate::output::Format;
 use crate::report::Check;
 use clap::{Args, Subcommand};
+use dir_client::probe::RefuseReason;
 use dir_client::probe::{self, Cause, Endpoint, Facts, Met, Seen, Sighting, Trust, Verdict};
-use dir_client::{Address, AuthMode, Client, ClientConfig, Health, Source, address};
+use dir_client::{Address, AuthMode, Client, ClientConfig, ClientError, Health, Kind, Source, address};
 use dir_core::Clock;
 use dir_runtime::SystemClock;
 use serde::Serialize;
@@ -18,8 +19,8 @@ Exit codes:
   0 healthy · 3 dns, refused, unreachable · 6 no SVID to judge and call with · 75 timeout, not serving
   7 TLS or identity: plaintext-server, http-proxy, not-tls, closed, handshake-refused, host-not-routed,
     ingress-default-certificate, passthrough-off, no-uri-san, expired, not-yet-valid, foreign-trust-domain,
-    untrusted, unexpected-server, old-tls, wrong-alpn, client-refused
-  1 grpc-failed
+    untrusted, unexpected-server, old-tls, wrong-alpn, wrong-name, client-refused
+  8 token-refused · 1 grpc-failed
 
 Examples:
   dirctl verify tls --endpoint api.example.org:443
@@ -34,8 +35,8 @@ pub(crate) enum VerifyCommand {
 
 /// Find out who ends TLS at an endpoint, with which certificate, and name what is wrong
 ///
-/// Looks step by step: DNS, TCP, TLS with and without ALPN, certificate, trust, and a gRPC health call with the SVID
-/// of this workload, if there is one.
+/// Looks step by step: DNS, TCP, TLS with and without ALPN, certificate, trust, and a gRPC health call with the
+/// credentials of the auth mode, if there are any. In modes jwt and jwt-tls also whether the token is taken.
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct TlsArgs {
@@ -145,6 +146,7 @@ pub(crate) async fn run(context: &Context, command: VerifyCommand) -> Result<u8,
         leaf,
         server_name: asked.server_name.clone(),
         sni: endpoint.sni,
+        by_name: matches!(asked.config.auth_mode, AuthMode::JwtTls | AuthMode::Tls | AuthMode::Token),
         now: SystemClock.now(),
         trust: Trust::Unjudged("the certificate is no SVID".to_owned()),
         grpc: None,
@@ -201,10 +203,10 @@ impl Asked {
     /// Trust and a call, with the SVID of this workload if there is one.
     async fn judge(&self, facts: &mut Facts, address: SocketAddr) {
         let Met::Tls(Sighting { chain, .. }) = &facts.met else { return };
-        if facts.leaf.as_ref().is_none_or(|leaf| leaf.spiffe_id.is_none()) {
+        if !facts.by_name && facts.leaf.as_ref().is_none_or(|leaf| leaf.spiffe_id.is_none()) {
             return;
         }
-        if !matches!(self.config.auth_mode, AuthMode::X509 | AuthMode::Jwt) {
+        if self.config.auth_mode == AuthMode::Insecure {
             let why = "no Workload API socket is named (--spiffe-socket-path)";
             facts.trust = Trust::Unjudged(why.to_owned());
             return;
@@ -225,10 +227,20 @@ impl Asked {
         match client.judge_server(chain) {
             Some(Ok(_)) => {
                 facts.trust = Trust::Holds;
-                facts.grpc = Some(client.health("").await.map(|health| health == Health::Serving));
+                facts.grpc = Some(called(&client).await);
             }
             Some(Err(refusal)) => facts.trust = Trust::Refused(refusal.reason, refusal.detail),
-            None => {}
+            // By name: the connection itself is the judge.
+            None => {
+                let called = called(&client).await;
+                facts.trust = match &called {
+                    Err(error) if matches!(error.kind(), Kind::TlsUntrusted | Kind::TlsName) => {
+                        Trust::Refused(RefuseReason::BadChain, error.cause().to_owned())
+                    }
+                    _ => Trust::Holds,
+                };
+                facts.grpc = Some(called);
+            }
         }
     }
 
@@ -287,6 +299,18 @@ impl Asked {
     }
 }
 
+/// Health, and where a token proves us, whether it is taken: health needs none.
+async fn called(client: &Client) -> Result<bool, ClientError> {
+    let serves = client.health("").await? == Health::Serving;
+    if matches!(client.auth_mode(), AuthMode::Jwt | AuthMode::JwtTls) {
+        match client.server_info().await {
+            Err(error) if error.kind() == Kind::Unauthenticated => return Err(error),
+            _ => {}
+        }
+    }
+    Ok(serves)
+}
+
 /// One line for each step that was made. What is wrong, and what to do, is said once, by the verdict.
 fn describe(facts: &Facts, checks: &mut Vec<Check>) {
     let Met::Tls(sighting) = &facts.met else {
@@ -308,7 +332,12 @@ fn describe(facts: &Facts, checks: &mut Vec<Check>) {
     }
     match &facts.trust {
         Trust::Holds => {
-            checks.push(Check::good("trust", "the chain holds against the bundle of its trust domain"));
+            let by = if facts.by_name {
+                "the authorities of this client"
+            } else {
+                "the bundle of its trust domain"
+            };
+            checks.push(Check::good("trust", format!("the chain holds against {by}")));
         }
         Trust::Refused(reason, text) => {
             checks.push(Check::fault("trust", Cause::Untrusted.exit_code(), format!("{reason}: {text}"), ""));

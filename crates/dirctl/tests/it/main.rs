@@ -5,6 +5,7 @@
 mod bundle;
 mod doctor;
 mod errors;
+mod modes;
 mod node;
 mod profiles;
 mod records;

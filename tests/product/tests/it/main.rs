@@ -4,6 +4,7 @@
 
 mod abuse;
 mod catalogue;
+mod client_modes;
 mod interop;
 mod layers;
 mod partners;

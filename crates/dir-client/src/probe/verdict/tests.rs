@@ -29,6 +29,7 @@ fn facts() -> Facts {
         leaf: Some(leaf(Some("spiffe://example.org/api"), "O=SPIRE", "api")),
         server_name: "api.example.org".into(),
         sni: true,
+        by_name: false,
         now: NOW,
         trust: Trust::Holds,
         grpc: Some(Ok(true)),
