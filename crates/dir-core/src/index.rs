@@ -169,6 +169,11 @@ pub trait RecordIndex: Send + Sync {
     /// The row of a record.
     async fn row(&self, cid: &Cid) -> Result<Option<Row>, IndexError>;
 
+    /// Why changes are not taken any more, if that is so: reads go on.
+    fn impairment(&self) -> Option<String> {
+        None
+    }
+
     /// Whether a record is live. Never touches a disk.
     fn contains(&self, cid: &Cid) -> bool;
 

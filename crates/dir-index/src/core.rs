@@ -129,6 +129,15 @@ impl Core {
         true
     }
 
+    /// Hands over every record, a chunk at a time, until one is refused.
+    pub(crate) fn each_row<E>(
+        &self,
+        mut take: impl FnMut(Place, &RecordFacts) -> Result<(), E>,
+    ) -> Result<(), E> {
+        let chunks = self.chunks.read().clone();
+        chunks.iter().try_for_each(|chunk| chunk.read().each_row(&mut take))
+    }
+
     pub(crate) fn row(&self, cid: &Cid) -> Option<Row> {
         let Location { chunk, slot } = self.shard(cid).read().get(cid)?.clone();
         let (indexed_at, facts, usage) = chunk.read().row(slot, cid)?;

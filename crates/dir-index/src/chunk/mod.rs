@@ -126,6 +126,15 @@ impl Chunk {
         Some((stored.place.at.0, self.facts(&stored.ids), self.popular.usage(slot)))
     }
 
+    /// Hands over every record, oldest first, until one is refused.
+    pub(crate) fn each_row<E>(
+        &self,
+        take: &mut impl FnMut(Place, &RecordFacts) -> Result<(), E>,
+    ) -> Result<(), E> {
+        let stored = self.order.iter().filter_map(|&slot| self.slots[slot as usize].as_ref());
+        stored.into_iter().try_for_each(|stored| take(stored.place, &self.facts(&stored.ids)))
+    }
+
     /// The counters of the record in a slot, if it is still that one.
     pub(crate) fn usage(&self, slot: u32, cid: &Cid) -> Option<Usage> {
         self.place(slot).filter(|place| place.cid == *cid).map(|_| self.popular.usage(slot))

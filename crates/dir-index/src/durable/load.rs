@@ -2,7 +2,7 @@
 
 use super::failure::{from_io, from_io_at, from_sled};
 use super::rows::Rows;
-use super::{MIN_CACHE_BYTES, SledConfig, keys, marker};
+use super::{MIN_CACHE_BYTES, SledConfig, keys, marker, saved};
 use crate::chunk::Chunk;
 use crate::codec::{Summary, decode_row, decode_summary, decode_usage};
 use crate::core::Core;
@@ -71,6 +71,33 @@ fn await_release(file: &Path) -> Result<(), IndexError> {
     }
 }
 
+/// The rows that a clean close has saved, when they are those that it had.
+fn from_saved(config: &SledConfig, closed: Summary) -> Option<(Core, Summary)> {
+    let rows = saved::read(&config.path, closed)?;
+    match build(&rows, config.chunk_records) {
+        Ok((core, found)) if (found.rows, found.digests) == (closed.rows, closed.digests) => {
+            Some((core, found))
+        }
+        Ok(_) => {
+            tracing::warn!("the saved rows of the index are incomplete; reading its tree instead");
+            None
+        }
+        Err(error) => {
+            tracing::warn!(%error, "the saved rows of the index are damaged; reading its tree instead");
+            None
+        }
+    }
+}
+
+/// The rows of the tree. sled holds on to the first sixteen thousand pages that were read, whatever its cache is set
+/// to (it evicts a shard of 256 when 64 pages of it wait): what has read all rows is closed again.
+fn from_tree(dir: &Path, config: &SledConfig) -> Result<(Core, Summary), IndexError> {
+    // Whatever was saved is of another time.
+    saved::remove(&config.path)?;
+    let rows = Rows::scan(&open_tree(dir, config)?)?;
+    build(&rows, config.chunk_records)
+}
+
 fn open_tree(dir: &Path, config: &SledConfig) -> Result<sled::Db, IndexError> {
     await_release(&dir.join("db"))?;
     sled::Config::new()
@@ -85,11 +112,11 @@ fn open_tree(dir: &Path, config: &SledConfig) -> Result<sled::Db, IndexError> {
 fn load_unguarded(config: &SledConfig) -> Result<Loaded, IndexError> {
     let dir = config.path.join("db");
     remove_partial_snapshots(&dir)?;
-    // sled holds on to the first sixteen thousand pages that were read, whatever its cache is set to (it evicts in
-    // groups of 64 pages a shard): what has read all rows is closed, and one that has read none goes on.
-    let rows = Rows::scan(&open_tree(&dir, config)?)?;
-    let (core, mut summary) = build(&rows, config.chunk_records)?;
-    drop(rows);
+    let closed = marker::read(&config.path)?;
+    let (core, mut summary) = match closed.and_then(|closed| from_saved(config, closed)) {
+        Some(loaded) => loaded,
+        None => from_tree(&dir, config)?,
+    };
     let db = open_tree(&dir, config)?;
     let stored = match db.get(keys::SUMMARY).map_err(|e| from_sled("reading the summary", e))? {
         Some(value) => decode_summary(keys::SUMMARY, &value)
@@ -108,7 +135,7 @@ fn load_unguarded(config: &SledConfig) -> Result<Loaded, IndexError> {
             stored.next_seq
         )));
     }
-    if let Some(closed) = marker::read(&config.path)?
+    if let Some(closed) = closed
         && closed != stored
     {
         return Err(IndexError::Damaged(format!(

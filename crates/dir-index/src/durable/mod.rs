@@ -1,7 +1,8 @@
 //! The index on sled: what survives is on disk, what answers is in memory.
 //!
 //! One tree holds rows and events. Every change is one atomic batch with the summary that counts it, flushed
-//! before it is acknowledged. Opening checks every row and loads it; damage is reported, never answered from.
+//! before it is acknowledged. Opening checks every row and loads it, from what the last close has saved or else from
+//! the tree; damage is reported, never answered from.
 
 mod aside;
 mod failure;
@@ -10,6 +11,7 @@ mod load;
 mod lock;
 mod marker;
 mod rows;
+mod saved;
 mod writer;
 
 pub use aside::{Opened, SetAside, open_or_set_aside};
@@ -80,6 +82,8 @@ pub struct SledIndex {
     requests: mpsc::Sender<Request>,
     /// Written by the writer after each commit.
     span: Arc<RwLock<EventSpan>>,
+    /// Why no change is taken any more, once that is so.
+    impaired: Arc<Mutex<Option<String>>>,
     /// For reading events; gone once closed.
     db: RwLock<Option<sled::Db>>,
     thread: Mutex<Option<JoinHandle<()>>>,
@@ -102,7 +106,9 @@ impl SledIndex {
         let (requests, inbox) = mpsc::channel(WAITING_REQUESTS);
         let span = EventSpan { oldest: loaded.oldest_seq, next: loaded.summary.next_seq };
         let span = Arc::new(RwLock::new(span));
+        let impaired = Arc::default();
         let writer = Writer {
+            impaired: Arc::clone(&impaired),
             span: span.clone(),
             db: loaded.db.clone(),
             core: core.clone(),
@@ -112,6 +118,7 @@ impl SledIndex {
             event_max_age: config.event_max_age,
             next_batch: None,
             path: config.path,
+            rows_changed: false,
             failed: false,
         };
         let thread = std::thread::Builder::new()
@@ -121,7 +128,8 @@ impl SledIndex {
                 drop(lock);
             })
             .map_err(|e| failure::from_io("starting the writer", e))?;
-        Ok(Self { core, requests, span, db: RwLock::new(Some(loaded.db)), thread: Mutex::new(Some(thread)) })
+        let (db, thread) = (RwLock::new(Some(loaded.db)), Mutex::new(Some(thread)));
+        Ok(Self { core, requests, span, impaired, db, thread })
     }
 
     fn check_open(&self) -> Result<(), IndexError> {
@@ -183,6 +191,10 @@ impl RecordIndex for SledIndex {
 
     fn event_span(&self) -> EventSpan {
         *self.span.read()
+    }
+
+    fn impairment(&self) -> Option<String> {
+        self.impaired.lock().clone()
     }
 
     fn work(&self) -> Work {

@@ -14,7 +14,7 @@ use std::ops::Range;
 /// goes back to the system when the index is loaded, and what is not used of it is never there.
 const BLOCK_BYTES: usize = 33 << 20;
 
-/// All rows, oldest first. Their values are copied out of sled: a value of sled keeps its whole page in memory.
+/// All rows, oldest first. Their values are in few large allocations.
 #[derive(Default)]
 pub(super) struct Rows {
     blocks: Vec<Vec<u8>>,
@@ -52,11 +52,16 @@ impl Rows {
             all.blocks.extend(part.blocks);
             all.rows.extend(part.rows.into_iter().map(|row| Row { block: base + row.block, ..row }));
         }
-        all.rows.sort_unstable_by_key(|row| Reverse(row.place));
+        all.sort();
         Ok(all)
     }
 
-    fn push(&mut self, place: Place, value: &[u8]) {
+    pub(super) fn sort(&mut self) {
+        self.rows.sort_unstable_by_key(|row| Reverse(row.place));
+    }
+
+    /// Adds a row; they are sorted afterwards.
+    pub(super) fn push(&mut self, place: Place, value: &[u8]) {
         let room = |block: &Vec<u8>| block.capacity() - block.len() >= value.len();
         if !self.blocks.last().is_some_and(room) {
             self.blocks.push(Vec::with_capacity(BLOCK_BYTES.max(value.len())));

@@ -2,14 +2,14 @@
 //! makes them visible and answers. Callers that wait at the same time share a flush.
 
 use super::failure::from_sled;
-use super::{keys, marker, read_events};
+use super::{keys, marker, read_events, saved};
 use crate::codec::{Summary, encode_event, encode_row, encode_summary, encode_usage};
 use crate::core::Core;
 use crate::log::horizon;
 use crate::memory::labels_of;
 use dir_core::index::{Applied, Change, EventSpan, IndexError, Usage};
 use dir_core::{Cid, EventKind, RecordFacts, Timestamp};
-use parking_lot::RwLock;
+use parking_lot::{Mutex, RwLock};
 use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -45,6 +45,10 @@ pub(super) struct Writer {
     /// The last event of the next batch to remove, and when it happened.
     pub(super) next_batch: Option<(u64, Timestamp)>,
     pub(super) path: PathBuf,
+    /// Rows came or went since the index was opened.
+    pub(super) rows_changed: bool,
+    /// The first failure in words, for those who look after the process.
+    pub(super) impaired: Arc<Mutex<Option<String>>>,
     /// Set by the first failure: what is on disk is then uncertain, and no later change may build on it.
     pub(super) failed: bool,
 }
@@ -103,19 +107,25 @@ impl Writer {
             Ok(results) => {
                 *self.span.write() = EventSpan { oldest: self.oldest_seq, next: self.summary.next_seq };
                 for ((changes, answer), applied) in group.into_iter().zip(results) {
+                    self.rows_changed |= applied.iter().any(|applied| applied.changed);
                     self.show(changes);
                     let _ = answer.send(Ok(applied));
                 }
             }
             Err(error) => {
-                self.failed = true;
-                tracing::error!(%error, "the index takes no further changes");
+                self.fail(&error);
                 let mut first = Some(error);
                 for (_, answer) in group {
                     let _ = answer.send(Err(first.take().unwrap_or_else(stopped)));
                 }
             }
         }
+    }
+
+    fn fail(&mut self, error: &IndexError) {
+        self.failed = true;
+        tracing::error!(%error, "the index takes no further changes");
+        *self.impaired.lock() = Some(error.to_string());
     }
 
     /// Adds to counters: on disk first, then where they are answered from.
@@ -125,8 +135,7 @@ impl Writer {
         }
         let written = self.write_counts(counts);
         if let Err(error) = &written {
-            self.failed = true;
-            tracing::error!(%error, "the index takes no further changes");
+            self.fail(error);
         }
         written?;
         for (cid, more) in counts {
@@ -295,7 +304,19 @@ impl Writer {
             return Err(stopped());
         }
         self.db.flush().map_err(|e| from_sled("flushing", e))?;
+        self.save_rows()?;
         marker::write(&self.path, self.summary)
+    }
+
+    /// For a fast start. Without it the next one reads the tree; with an old one it must not.
+    fn save_rows(&self) -> Result<(), IndexError> {
+        if !self.rows_changed && saved::exists(&self.path) {
+            return Ok(());
+        }
+        saved::write(&self.path, self.summary, &self.core).or_else(|error| {
+            tracing::warn!(%error, "rows not saved; the next start takes longer");
+            saved::remove(&self.path)
+        })
     }
 }
 

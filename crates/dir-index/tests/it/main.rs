@@ -5,6 +5,7 @@
 
 mod durable;
 mod memory;
+mod saved;
 mod span;
 mod values;
 mod work;
