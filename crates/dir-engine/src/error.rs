@@ -6,6 +6,7 @@ use dir_core::store::StoreError;
 use dir_core::{Class, Classified};
 use std::error::Error;
 use std::fmt;
+use std::io;
 use std::time::Duration;
 
 /// What was being done.
@@ -132,6 +133,20 @@ impl EngineError {
     }
 }
 
+/// Whether a disk or a quota is full: the one failure of a backend that a caller may be told, because it is not one
+/// that passes by itself.
+fn is_disk_full(error: &(dyn Error + 'static)) -> bool {
+    let mut next = Some(error);
+    while let Some(cause) = next {
+        let kind = cause.downcast_ref::<io::Error>().map(io::Error::kind);
+        if matches!(kind, Some(io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)) {
+            return true;
+        }
+        next = cause.source();
+    }
+    false
+}
+
 /// An error with its causes on one line.
 fn chain(error: &(dyn Error + 'static)) -> String {
     let mut text = error.to_string();
@@ -165,6 +180,9 @@ impl fmt::Display for EngineError {
                     StoreError::NotFound(_) => write!(f, "record not found: {cid}"),
                     StoreError::BlobMissing(_) => write!(f, "record blob not found for CID {cid}"),
                     StoreError::Corrupt(_) => write!(f, "content does not match CID {cid}"),
+                    StoreError::Unavailable { source, .. } if is_disk_full(source.as_ref()) => {
+                        f.write_str("store unavailable: its disk is full")
+                    }
                     StoreError::Unavailable { .. } => f.write_str("store unavailable"),
                     StoreError::Timeout { .. } => f.write_str("store did not answer in time"),
                     StoreError::BadManifest(_)
@@ -174,6 +192,9 @@ impl fmt::Display for EngineError {
                 }
             }
             EngineError::Index(_, IndexError::Query(e)) => e.fmt(f),
+            EngineError::Index(op, IndexError::Backend { source, .. }) if is_disk_full(source.as_ref()) => {
+                write!(f, "{}: index unavailable: its disk is full", op.prefix())
+            }
             EngineError::Index(op, _) => write!(f, "{}: index unavailable", op.prefix()),
             EngineError::IndexTimeout(op, limit) => {
                 write!(f, "{}: no answer from the index within {limit:?}", op.prefix())
@@ -218,5 +239,31 @@ impl Classified for EngineError {
             EngineError::Refused(..) => Class::FailedPrecondition,
             EngineError::Stopped(_) => Class::Cancelled,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use dir_core::Cid;
+
+    #[test]
+    fn a_full_disk_is_named_and_no_other_failure_is() {
+        let said = |kind: io::ErrorKind| {
+            let source = || Box::new(io::Error::new(kind, "/srv/secret/place"));
+            let store = StoreError::Unavailable { context: "write".to_owned(), source: source() };
+            let index = IndexError::Backend { context: "flushing", source: source() };
+            [EngineError::store(Op::Push, &Cid::of(b"x"), store), EngineError::Index(Op::Push, index)].map(
+                |e| {
+                    assert_eq!(e.class(), Class::Unavailable);
+                    e.to_string()
+                },
+            )
+        };
+        let push = |text: &str| format!("failed to push record to store: {text}");
+        let full = ["store unavailable: its disk is full", "index unavailable: its disk is full"].map(push);
+        assert_eq!(said(io::ErrorKind::StorageFull), full);
+        assert_eq!(said(io::ErrorKind::QuotaExceeded), full);
+        assert_eq!(said(io::ErrorKind::Other), ["store unavailable", "index unavailable"].map(push));
     }
 }

@@ -15,6 +15,11 @@ impl Engine {
         self.0.deps.index.len()
     }
 
+    /// Why the index takes no changes, if that is so.
+    pub fn index_impairment(&self) -> Option<String> {
+        self.0.deps.index.impairment()
+    }
+
     /// Changes that a watch can still be told.
     pub fn events_kept(&self) -> u64 {
         let span = self.0.deps.index.event_span();

@@ -118,6 +118,9 @@ fn identity_state(identity: &Identity) -> State {
 }
 
 fn index_state(engine: &Engine) -> State {
+    if let Some(problem) = engine.index_impairment() {
+        return State::Degraded(format!("changes are not taken until a restart: {problem}"));
+    }
     let status = engine.rebuild_status();
     match status.state {
         RebuildState::Ready => State::Ready,

@@ -275,9 +275,11 @@ impl RecordStore for LayoutStore {
         if self.opened()?.commands.is_closed() {
             return Err(unavailable("write to the image layout", io::Error::other("its writer has stopped")));
         }
-        let read = tokio::task::spawn_blocking(move || std::fs::metadata(dir.index()).map(drop));
-        let read = read.await.map_err(|e| unavailable("read from the image layout", e))?;
-        read.map_err(|e| unavailable("read the image index", e))
+        let tried = tokio::task::spawn_blocking(move || {
+            std::fs::metadata(dir.index()).map_err(|e| unavailable("read the image index", e))?;
+            dir.try_write().map_err(|e| unavailable("write to the image layout", e))
+        });
+        tried.await.map_err(|e| unavailable("use the image layout", e))?
     }
 
     async fn close(&self) -> Result<(), StoreError> {

@@ -9,6 +9,9 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
+/// What is written to see whether anything can be.
+const PROBE_BYTES: usize = 4096;
+
 /// One file of the journal, open for reading. It stays readable here after it has been unlinked.
 #[derive(Debug)]
 pub(super) struct Segment {
@@ -140,6 +143,17 @@ impl Dir {
         Ok(())
     }
 
+    /// Whether something can be written now: a full disk is found before a push finds it.
+    pub(super) fn try_write(&self) -> io::Result<()> {
+        let path = self.own.join("probe.tmp");
+        let written = File::create(&path).and_then(|mut file| file.write_all(&[0; PROBE_BYTES]));
+        match fs::remove_file(&path) {
+            // Somebody else who tried at the same time was faster.
+            Err(e) if e.kind() != io::ErrorKind::NotFound => written.and(Err(e)),
+            _ => written,
+        }
+    }
+
     /// Writes a blob or manifest file.
     pub(super) fn write_blob(&self, digest: &Digest, bytes: &[u8]) -> io::Result<()> {
         self.write(&self.blob(digest), false, |file| file.write_all(bytes))
@@ -186,4 +200,48 @@ pub(super) fn read_file(path: &Path, limit: u64) -> io::Result<Bytes> {
     let mut buf = Vec::with_capacity(usize::try_from(size).unwrap_or_default());
     file.take(limit).read_to_end(&mut buf)?;
     Ok(buf.into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::symlink;
+
+    /// The names in the directory of our own files.
+    fn own(dir: &Dir) -> Vec<String> {
+        let names = fs::read_dir(dir.own()).unwrap().map(|e| e.unwrap().file_name().into_string().unwrap());
+        names.collect()
+    }
+
+    #[test]
+    fn a_file_that_cannot_be_written_leaves_nothing_behind() {
+        let root = tempfile::tempdir().unwrap();
+        let dir = Dir::new(root.path());
+        dir.create().unwrap();
+        let target = root.path().join("index.json");
+        fs::write(&target, "old").unwrap();
+        let full = dir.write(&target, true, |file| {
+            file.write_all(b"half of it")?;
+            // What the kernel answers on a full disk.
+            File::options().write(true).open("/dev/full")?.write_all(b"the rest")
+        });
+        assert_eq!(full.unwrap_err().kind(), io::ErrorKind::StorageFull);
+        assert_eq!(own(&dir), [""; 0]);
+        assert_eq!(fs::read(&target).unwrap(), b"old");
+        let nowhere = dir.write(&root.path().join("no/such/place"), false, |file| file.write_all(b"x"));
+        assert_eq!(nowhere.unwrap_err().kind(), io::ErrorKind::NotFound);
+        assert_eq!(own(&dir), [""; 0]);
+    }
+
+    #[test]
+    fn a_full_disk_is_found_by_trying() {
+        let root = tempfile::tempdir().unwrap();
+        let dir = Dir::new(root.path());
+        dir.create().unwrap();
+        dir.try_write().unwrap();
+        symlink("/dev/full", dir.own().join("probe.tmp")).unwrap();
+        assert_eq!(dir.try_write().unwrap_err().kind(), io::ErrorKind::StorageFull);
+        dir.try_write().unwrap();
+        assert_eq!(own(&dir), [""; 0]);
+    }
 }
