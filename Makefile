@@ -43,8 +43,8 @@ test-world: ## the same product against real SPIRE and real Zot (found on PATH)
 fuzz: ## every parser of foreign bytes, FUZZ_SECONDS (30) each, with libFuzzer; `make test` has a short run without it
 	@scripts/fuzz.sh
 
-bench: ## the benchmark report: table on the screen, JSON in bench-report/
-	@scripts/bench.sh
+bench: ## the benchmark report: table on the screen, JSON in bench-report/ (BENCH=--quick: a tenth of everything)
+	@scripts/bench.sh $(BENCH)
 
 soak: ## a thousand rotations of SVIDs and CAs under load from several processes; fails when one call did
 	cargo build --profile quick --locked -p dir-apiserver -p product-tests --bins

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Builds the server and the load driver optimised and prints the benchmark report. Arguments go to the driver:
-# scripts/bench.sh --records 100000 --rounds 7
+# scripts/bench.sh --quick, scripts/bench.sh --million; docs/operations/benchmarks.md says what is in it.
 . "$(dirname "$0")/lib.sh"
 
 cd "$ROOT"

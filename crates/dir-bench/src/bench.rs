@@ -3,12 +3,22 @@
 use crate::doors::{handshakes, siege};
 use crate::load::{Call, Outcome};
 use crate::process::Running;
-use crate::registry;
 use crate::report::{Comparison, Report, machine, median, print, spread};
 use crate::world::{Store, World};
 use clap::Args;
 use std::path::PathBuf;
-use std::time::{Duration, Instant};
+use std::time::Instant;
+
+/// More or less of everything.
+#[derive(Debug, Args)]
+struct Size {
+    /// A tenth of the records, of the connections and of the time: to see that everything runs, not to quote.
+    #[arg(long)]
+    quick: bool,
+    /// Searches in a million records as well (some gigabytes of disk, some minutes).
+    #[arg(long)]
+    million: bool,
+}
 
 /// What to measure, and where the result goes.
 #[derive(Debug, Args)]
@@ -17,8 +27,8 @@ pub(crate) struct ReportArgs {
     #[arg(long)]
     server: Option<PathBuf>,
     /// Records in the populated store.
-    #[arg(long, default_value_t = 10_000)]
-    records: u64,
+    #[arg(long, default_value_t = 100_000)]
+    pub(crate) records: u64,
     /// Alternating rounds of each comparison.
     #[arg(long, default_value_t = 5)]
     pub(crate) rounds: u32,
@@ -37,6 +47,8 @@ pub(crate) struct ReportArgs {
     /// Attackers.
     #[arg(long, default_value_t = 200)]
     pub(crate) besiegers: u64,
+    #[command(flatten)]
+    size: Size,
     /// Only handshakes, and honest callers beside attackers.
     #[arg(long)]
     doors_only: bool,
@@ -70,10 +82,24 @@ struct Both<'a> {
 }
 
 /// Records of the small store that the populated one is compared with.
-const SMALL: u64 = 1_000;
+pub(crate) const SMALL: u64 = 1_000;
+
+impl ReportArgs {
+    /// As they were given, or smaller.
+    fn sized(mut self) -> Self {
+        if self.size.quick {
+            (self.records, self.rounds, self.millis) = (self.records / 10, 3, self.millis / 4);
+            for many in [&mut self.idle, &mut self.listeners, &mut self.besiegers_idle, &mut self.besiegers] {
+                *many /= 10;
+            }
+        }
+        self
+    }
+}
 
 /// Runs everything, prints the table, writes the JSON.
-pub(crate) fn run(args: &ReportArgs, runtime: &tokio::runtime::Runtime) -> anyhow::Result<()> {
+pub(crate) fn run(args: ReportArgs, runtime: &tokio::runtime::Runtime) -> anyhow::Result<()> {
+    let (args, begun) = (&args.sized(), Instant::now());
     let server = match &args.server {
         Some(path) => path.clone(),
         None => std::env::current_exe()?.with_file_name("dir-apiserver"),
@@ -92,7 +118,11 @@ pub(crate) fn run(args: &ReportArgs, runtime: &tokio::runtime::Runtime) -> anyho
         siege(&bench.world, args, &mut bench.report)?;
         bench.registry(runtime)?;
     }
+    if args.size.million {
+        bench.million()?;
+    }
     print(&bench.report);
+    eprintln!("measured in {:.0} s", begun.elapsed().as_secs_f64());
     if let Some(dir) = args.json.parent() {
         std::fs::create_dir_all(dir)?;
     }
@@ -247,7 +277,13 @@ impl Bench<'_> {
     }
 
     /// New records for a while, or so many of them.
-    fn push(&mut self, call: Call, port: u16, callers: u32, calls: u64) -> anyhow::Result<Outcome> {
+    pub(crate) fn push(
+        &mut self,
+        call: Call,
+        port: u16,
+        callers: u32,
+        calls: u64,
+    ) -> anyhow::Result<Outcome> {
         self.run += 1;
         let millis = if calls == 0 { self.args.millis } else { 600_000 };
         let [millis, run, callers, calls] =
@@ -275,16 +311,22 @@ impl Bench<'_> {
         eprintln!("measuring: push into a small store and into the populated one");
         let (small, small_port) = self.world.directory("small", &Store::Layout)?;
         self.fill(small_port, SMALL, self.args.records, false)?;
+        self.push_p99("embedded layout", small_port, port)?;
+        drop(small);
+        Ok(())
+    }
+
+    /// The p99 of pushes into one store beside that of pushes into a small one.
+    pub(crate) fn push_p99(&mut self, store: &str, small: u16, large: u16) -> anyhow::Result<()> {
         let (mut ratios, mut p99) = (Vec::new(), Vec::new());
         for _ in 0..self.args.rounds.max(5) {
-            let few = self.push(Call::Push, small_port, 8, 500)?.p99_us;
-            let many = self.push(Call::Push, port, 8, 500)?.p99_us;
+            let few = self.push(Call::Push, small, 8, 500)?.p99_us;
+            let many = self.push(Call::Push, large, 8, 500)?.p99_us;
             ratios.push(f64::from(many) / f64::from(few.max(1)));
             p99.push(many);
         }
-        drop(small);
         let spread = format!("{}, p99 {} µs with 8 callers", spread(&ratios), median(&p99));
-        let name = format!("push p99, ratio to {SMALL} records");
+        let name = format!("push p99, {store}, ratio to {SMALL} records");
         self.report.figure(name, median(&ratios), "", spread, "≤ 1.5");
         Ok(())
     }
@@ -356,29 +398,5 @@ impl Bench<'_> {
         self.report.figure("rebuild from the layout", rate, "records/s", detail, "≥ 5,000 records/s");
         self.memory("RSS peak of the rebuild", &server, "VmHWM", "")?;
         server.terminate()
-    }
-
-    /// Pushes through a server whose records live in a real registry, beside the registry alone.
-    fn registry(&mut self, runtime: &tokio::runtime::Runtime) -> anyhow::Result<()> {
-        let dir = self.world.dir.path().to_owned();
-        let Some(registry) = registry::start(&dir)? else {
-            eprintln!("zot is not on PATH: the registry figures are left out");
-            return Ok(());
-        };
-        let (server, port) = self.world.directory("registry", &Store::Registry(registry.port))?;
-        let length = Duration::from_millis(self.args.millis);
-        let (mut ours, mut alone) = (Vec::new(), Vec::new());
-        eprintln!("measuring: push through {}", registry.name);
-        for _ in 0..self.args.rounds {
-            alone.push(runtime.block_on(registry::alone(registry.port, 64, length))?);
-            ours.push(self.push(Call::Push, port, 64, 0)?.rate());
-        }
-        drop(server);
-        let ratios: Vec<f64> = ours.iter().zip(&alone).map(|(a, b)| a / b).collect();
-        let name = |what: &str| format!("push, sharded {}, {what}", registry.name);
-        self.report.figure(name("through us"), median(&ours), "records/s", spread(&ours), "");
-        self.report.figure(name("the registry alone"), median(&alone), "records/s", spread(&alone), "");
-        self.report.figure(name("ratio"), median(&ratios), "", spread(&ratios), "limited by the registry");
-        Ok(())
     }
 }

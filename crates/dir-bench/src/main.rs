@@ -16,6 +16,7 @@ mod records;
 mod registry;
 mod report;
 mod siege;
+mod stores;
 mod world;
 
 use clap::{Parser, Subcommand};
@@ -56,7 +57,7 @@ fn main() -> anyhow::Result<()> {
     drop(rustls::crypto::ring::default_provider().install_default());
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     match Cli::parse().command {
-        Command::Report(args) => bench::run(&args, &runtime),
+        Command::Report(args) => bench::run(args, &runtime),
         Command::Echo { listen, socket } => runtime.block_on(echo::serve(listen, socket)),
         Command::Load(args) => runtime.block_on(load::run(args)),
         Command::Door(args) => runtime.block_on(doorstep::serve(args)),

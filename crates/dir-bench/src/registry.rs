@@ -21,10 +21,11 @@ fn on_path(name: &str) -> Option<PathBuf> {
     std::env::split_paths(&std::env::var_os("PATH")?).map(|d| d.join(name)).find(|p| p.is_file())
 }
 
-/// Starts Zot when it is on PATH; `None` otherwise.
+/// Starts Zot when it is on PATH; `None` otherwise. Its data is in the folder `zot`.
 pub(crate) fn start(dir: &Path) -> anyhow::Result<Option<Registry>> {
     let Some(zot) = on_path("zot") else { return Ok(None) };
     let port = free_port()?;
+    std::fs::create_dir_all(dir)?;
     let config = dir.join("zot.json");
     let root = dir.join("zot");
     std::fs::write(
