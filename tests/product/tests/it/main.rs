@@ -5,6 +5,7 @@
 mod abuse;
 mod catalogue;
 mod client_modes;
+mod comparison;
 mod interop;
 mod layers;
 mod partners;

@@ -16,7 +16,7 @@ use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
-const RECORDS: usize = 60;
+pub(crate) const RECORDS: usize = 60;
 
 /// A client of a server behind a Workload API.
 struct Admin {
@@ -66,8 +66,8 @@ fn identity(dir: &Path) -> (Workload, Auth) {
 }
 
 /// Records as another node put them into one repository.
-fn plant(registry: &FakeRegistry) -> Vec<Cid> {
-    let mut generator = Generator::new(5);
+pub(crate) fn plant(registry: &FakeRegistry, seed: u64) -> Vec<Cid> {
+    let mut generator = Generator::new(seed);
     let facts = std::iter::repeat_with(move || generator.facts());
     let decodable = facts.filter(|facts: &RecordFacts| facts.schema_version.starts_with("1."));
     let mut cids = Vec::new();
@@ -151,7 +151,7 @@ fn jobs_on_a_registry_survive_the_end_of_client_and_server() {
     let dir = tempfile::tempdir().unwrap();
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
     let registry = runtime.block_on(FakeRegistry::start(Switches::zot())).unwrap();
-    let cids = plant(&registry);
+    let cids = plant(&registry, 5);
     let (workload, auth) = identity(dir.path());
     let records = Records::Registry(registry.address());
     let server = Server::start(dir.path(), &auth, &records).unwrap();
