@@ -40,7 +40,8 @@ pub(super) fn read(vars: &[(String, String)], keys: &[Key], layers: &mut Layers)
                     }
                 }
                 Err(error) => {
-                    problems.push(Problem::error(&key.path, format!("{name}: cannot read {value}: {error}")));
+                    let text = format!("{name}: cannot read {value}: {error}");
+                    problems.push(Problem::missing_secret(&key.path, text));
                 }
             }
         } else if LEGACY.contains(&name.as_str()) {

@@ -54,17 +54,25 @@ pub struct Problem {
     pub key: String,
     /// Cause and way out.
     pub text: String,
+    /// Whether it is about a secret that is not there: nothing else is wrong then.
+    #[serde(skip)]
+    pub is_missing_secret: bool,
 }
 
 impl Problem {
     /// A refusal.
     pub fn error(key: impl Into<String>, text: impl Into<String>) -> Self {
-        Self { severity: Severity::Error, key: key.into(), text: text.into() }
+        Self { severity: Severity::Error, key: key.into(), text: text.into(), is_missing_secret: false }
+    }
+
+    /// A secret that cannot be read.
+    pub fn missing_secret(key: impl Into<String>, text: impl Into<String>) -> Self {
+        Self { is_missing_secret: true, ..Self::error(key, text) }
     }
 
     /// A remark.
     pub fn warning(key: impl Into<String>, text: impl Into<String>) -> Self {
-        Self { severity: Severity::Warning, key: key.into(), text: text.into() }
+        Self { severity: Severity::Warning, ..Self::error(key, text) }
     }
 }
 

@@ -3,10 +3,10 @@
 use super::identity::Held;
 use super::listen;
 use super::load::Base;
+use super::open::unusable;
 use crate::config::keys::FederatedDomain;
 use crate::config::parse_duration;
 use crate::exit::{Failure, Status};
-use anyhow::Context;
 use dir_core::partners::Partners;
 use dir_core::{Class, Classified, Clock};
 use dir_identity::federation::{
@@ -40,8 +40,7 @@ pub(super) async fn start(base: &Base, held: Option<&Held>) -> anyhow::Result<Op
     if config.trust_domains.0.is_empty() && !config.bundle_endpoint.enabled {
         return Ok(None);
     }
-    std::fs::create_dir_all(&base.state_dir)
-        .with_context(|| format!("state_dir {}", base.state_dir.display()))?;
+    std::fs::create_dir_all(&base.state_dir).map_err(|e| unusable("state_dir", &base.state_dir, &e))?;
     let clock: Arc<dyn Clock> = base.clock.clone();
     let endpoint = if config.bundle_endpoint.enabled {
         let keys = &config.bundle_endpoint;

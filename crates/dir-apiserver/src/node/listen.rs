@@ -25,7 +25,7 @@ pub(super) fn bind(key: &str, listen: &Listen) -> Result<TcpListener, Failure> {
         io::ErrorKind::PermissionDenied => format!("set {key} to a port of 1024 or above"),
         _ => format!("set {key} to an address of this machine"),
     };
-    Err(Failure::new(Status::Generic, format!("cannot listen on {listen} ({key}): {last}; {way_out}")))
+    Err(Failure::new(Status::Config, format!("cannot listen on {listen} ({key}): {last}; {way_out}")))
 }
 
 fn try_bind(address: std::net::SocketAddr) -> io::Result<TcpListener> {

@@ -7,7 +7,6 @@ use super::registry;
 use crate::config::given;
 use crate::config::keys::{Config, DatabaseType, StoreProvider};
 use crate::exit::{Failure, Status};
-use anyhow::Context;
 use dir_core::index::{IndexError, RecordIndex};
 use dir_core::maintenance::StoreMaintenance;
 use dir_core::store::{RecordStore, StoreError};
@@ -17,7 +16,7 @@ use dir_index::{MemoryConfig, MemoryIndex, SledConfig, first_seq, open_or_set_as
 use dir_store::{
     CacheConfig, LayoutConfig, LayoutStore, Limits, MemoryStore, StackConfig, StoreMetrics, decorate,
 };
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 /// Everything that is open.
@@ -47,9 +46,14 @@ pub(super) async fn open(base: &Base) -> anyhow::Result<Opened> {
     let journal = journal(base)?;
     if set_aside || index.is_empty() {
         // A mark of an earlier rebuild counts on rows that are not there any more.
-        journal.note(None).with_context(|| format!("state_dir {}", base.state_dir.display()))?;
+        journal.note(None).map_err(|e| unusable("state_dir", &base.state_dir, &e))?;
     }
     Ok(Opened { held, federation, store, maintenance, shared_store, index, set_aside, journal })
+}
+
+/// The end of a node that cannot use a path of its configuration.
+pub(super) fn unusable(key: &str, path: &Path, error: &dyn std::fmt::Display) -> Failure {
+    Failure::new(Status::Config, format!("cannot use {} ({key}): {error}", path.display()))
 }
 
 pub(super) fn refusal(error: &StoreError) -> Failure {
@@ -101,7 +105,10 @@ async fn adapter(base: &Base) -> anyhow::Result<Adapter> {
         if given(&oci.local_dir) { std::path::absolute(&oci.local_dir)? } else { default_layout(base) };
     tracing::info!(path = %path.display(), "records in an OCI image layout");
     let opened = blocking(move || LayoutStore::open(&LayoutConfig::new(path))).await?;
-    Ok(Adapter::new(opened.map_err(|e| refusal(&e))?, false))
+    let refusal = |e: StoreError| {
+        Failure::new(Status::Config, format!("cannot open the store (store.oci.local_dir): {e}"))
+    };
+    Ok(Adapter::new(opened.map_err(refusal)?, false))
 }
 
 /// Where records live when nothing is configured.
@@ -122,8 +129,7 @@ async fn index(base: &Base) -> anyhow::Result<(Arc<dyn RecordIndex>, bool)> {
         return Ok((Arc::new(MemoryIndex::with_config(&config)), false));
     };
     if let Some(parent) = path.parent() {
-        std::fs::create_dir_all(parent)
-            .with_context(|| format!("database.embedded.path {}", path.display()))?;
+        std::fs::create_dir_all(parent).map_err(|e| unusable("database.embedded.path", &path, &e))?;
     }
     let config = SledConfig { event_retention: events.retention, event_max_age, ..SledConfig::new(path) };
     let clock = base.clock.clone();
@@ -165,8 +171,7 @@ fn journal(base: &Base) -> anyhow::Result<Arc<dyn RebuildJournal>> {
         return Ok(Arc::new(MemoryJournal::default()));
     }
     let path = base.state_dir.join("rebuild");
-    std::fs::create_dir_all(&base.state_dir)
-        .with_context(|| format!("state_dir {}", base.state_dir.display()))?;
+    std::fs::create_dir_all(&base.state_dir).map_err(|e| unusable("state_dir", &base.state_dir, &e))?;
     Ok(Arc::new(FileJournal::new(path)))
 }
 

@@ -12,6 +12,7 @@ mod client;
 mod commands;
 mod crash;
 mod damage;
+mod exit_codes;
 mod federation;
 mod jwt;
 mod lab;
