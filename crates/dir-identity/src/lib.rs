@@ -8,6 +8,7 @@
 //! This is the only crate that sees a private key of an SVID.
 
 mod acceptor;
+mod apply;
 mod bundle;
 mod config;
 mod connector;

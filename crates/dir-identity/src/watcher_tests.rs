@@ -3,6 +3,7 @@
 use super::*;
 use crate::devapi::{DevConfig, DevDomain, DevSvid, DevWorkloadApi};
 use crate::identity::Health;
+use dir_core::Timestamp;
 
 struct Now;
 
