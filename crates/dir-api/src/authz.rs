@@ -4,11 +4,12 @@ use crate::conn::Shared;
 use crate::grant_limits::{GrantLimits, Place, Wanted};
 use crate::layers::Call;
 use crate::methods;
+use crate::records::Asker;
 use crate::status;
 use arc_swap::{ArcSwap, ArcSwapOption};
 use dir_core::identity::RoleClaims;
-use dir_core::policy::{Cause, Decision, Effect, Grants, MethodId, Policy, RuleEffect};
-use dir_core::{Principal, SpiffeId, Timestamp};
+use dir_core::policy::{Cause, Decision, Effect, Grants, MethodId, Policy, RecordTraits, RuleEffect};
+use dir_core::{Cid, Principal, SpiffeId, Timestamp};
 use parking_lot::Mutex;
 use prometheus::{IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry};
 use std::collections::HashSet;
@@ -180,6 +181,52 @@ impl Authorization {
         })
     }
 
+    /// Whether the policy in force depends on the records that calls name.
+    pub(crate) fn has_conditions(&self) -> bool {
+        self.0.active.load().as_deref().is_none_or(|active| active.policy.has_conditions())
+    }
+
+    /// Whether a call that goes on may be about this record; counted, and logged when it may not.
+    pub(crate) fn admit_record(&self, asker: &Asker, cid: &Cid, record: &RecordTraits) -> Result<(), Status> {
+        let active = self.0.active.load();
+        let Some(active) = active.as_deref() else { return Err(status::authorization_unavailable()) };
+        let (conn, asking) = (&asker.conn, asker.asking());
+        let now = conn.app().clock.now();
+        let method = active.methods.get(asker.method).copied().flatten();
+        let own = Held::of(&conn.grants, active, asking.own, asking.claims);
+        let decision = match asking.delegated {
+            None => active.policy.judge_record(own.as_deref(), method, now, asking.own, record),
+            Some(who) => {
+                let theirs = Held::of(&conn.delegated, active, who, None);
+                let (theirs, own) = (theirs.as_deref(), own.as_deref());
+                active.policy.judge_record_delegated(theirs, own, method, now, who, record)
+            }
+        };
+        if decision.effect == Effect::Allow {
+            return Ok(());
+        }
+        active.counter(&decision).inc();
+        let word = if decision.effect.goes_on() { decision.effect.as_str() } else { "deny" };
+        let rule = decision.rule.map(|r| r.id.as_str());
+        asker.touched.refused(word, rule, active.generation);
+        let path = conn.app().methods.get(asker.method).path.as_str();
+        tracing::warn!(
+            request_id = asker.request_id.to_str().unwrap_or_default(),
+            principal = asker.who().as_str(),
+            method = path,
+            %cid,
+            decision = decision.effect.as_str(),
+            rule_id = rule,
+            policy_generation = active.generation,
+            "the record is not allowed by the policy"
+        );
+        match decision.effect {
+            Effect::Allow | Effect::WouldDeny => Ok(()),
+            Effect::Deny => Err(status::not_allowed(path)),
+            Effect::Unauthenticated => Err(status::not_authenticated()),
+        }
+    }
+
     /// The limits of the rules that allow a call: for whom it is made, and who makes it.
     fn within_limits(&self, call: &Call, path: &str, decision: &Decision<'_>) -> Result<Vec<Place>, Status> {
         let mut places = Vec::new();
@@ -288,7 +335,7 @@ impl Active {
             (Cause::Ended, _) => &self.ended,
             (Cause::UnknownMethod, _) => &self.unknown,
             (Cause::Gateway, _) => &self.gateway,
-            (Cause::NoRule | Cause::Rule, _) => &self.no_rule,
+            (Cause::NoRule | Cause::Record | Cause::Rule, _) => &self.no_rule,
         }
     }
 }

@@ -8,6 +8,7 @@ use crate::conn::Shared;
 use crate::grant_limits::Place;
 use crate::guard::Guard;
 use crate::methods::Method;
+use crate::records::RecordCheck;
 use crate::status::{self, CODES};
 use crate::token::{self, Caller};
 use crate::{delegated, routes, timeout};
@@ -70,6 +71,9 @@ pub(crate) async fn serve(
     // 10. Message limits, then 11. the handler.
     if let Some(touched) = call.trail.touched() {
         parts.extensions.insert(touched);
+    }
+    if let Some(check) = RecordCheck::of(&conn, &call) {
+        parts.extensions.insert(check);
     }
     let request = Request::from_parts(parts, RequestBody::new(body, conn.clone(), &call));
     let handler = routes::handle(&conn, call.method().route, request_id, request);

@@ -26,6 +26,7 @@ mod methods;
 mod metrics;
 mod outflow;
 mod rate;
+mod records;
 mod retry;
 mod routes;
 mod serve;

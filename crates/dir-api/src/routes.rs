@@ -48,6 +48,11 @@ pub(crate) enum Route {
 }
 
 impl Route {
+    /// Whether each message of the client names a record.
+    pub(crate) const fn names_records(self) -> bool {
+        matches!(self, Route::Pull | Route::Lookup | Route::Delete)
+    }
+
     pub(crate) fn of(path: &str) -> Self {
         match path {
             "/agntcy.dir.store.v1.StoreService/Push" => Route::Push,

@@ -96,13 +96,15 @@ impl Client {
         method: &str,
         subject: Option<&str>,
         gateway: Option<&str>,
+        resource: Option<&str>,
     ) -> Result<ExplainAccessResponse, ClientError> {
-        let method = method.to_owned();
+        let (method, resource) = (method.to_owned(), resource.unwrap_or_default().to_owned());
         match subject {
-            None => self.unary(EXPLAIN_OWN, &ExplainOwnAccessRequest { method }).await,
+            None => self.unary(EXPLAIN_OWN, &ExplainOwnAccessRequest { method, resource }).await,
             Some(subject) => {
                 let gateway = gateway.unwrap_or_default().to_owned();
-                let request = ExplainAccessRequest { subject: subject.to_owned(), method, gateway };
+                let subject = subject.to_owned();
+                let request = ExplainAccessRequest { subject, method, gateway, resource };
                 self.unary(EXPLAIN, &request).await
             }
         }

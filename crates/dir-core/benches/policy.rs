@@ -32,6 +32,7 @@ fn personal(rules: usize) -> Policy {
         methods: vec!["@read".into()],
         not_after: None,
         limits: None,
+        resources: None,
     };
     let rules = (0..rules).map(rule).collect();
     Policy::from_rules(rules, None, &catalogue(), UnknownMethod::Error).map(|l| l.policy).unwrap()

@@ -59,8 +59,10 @@ pub enum Change {
         at: Timestamp,
         /// The event to write, if any (a rebuild writes none).
         event: Option<EventKind>,
+        /// Whose it is, if the change makes a new row. `None`: nobody's, or whose it was before the index was rebuilt.
+        owner: Option<Arc<str>>,
     },
-    /// A record is gone, with everything that depended on its row.
+    /// A record is gone, with everything that depended on its row, its owner included.
     Delete {
         /// The record.
         cid: Cid,
@@ -173,6 +175,10 @@ pub trait RecordIndex: Send + Sync {
     fn impairment(&self) -> Option<String> {
         None
     }
+
+    /// Who pushed a record first, as [`Change::Put`] said. Kept beside the rows, because no store knows it: an index that
+    /// was set aside for damage hands it on as far as it can be read.
+    async fn owner(&self, cid: &Cid) -> Result<Option<Arc<str>>, IndexError>;
 
     /// Whether a record is live. Never touches a disk.
     fn contains(&self, cid: &Cid) -> bool;

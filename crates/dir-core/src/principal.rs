@@ -32,6 +32,11 @@ impl Principal {
         }
     }
 
+    /// Whether it is somebody: whoever pushes a record without an identity does not own it.
+    pub fn can_own(&self) -> bool {
+        matches!(self, Principal::Spiffe(_) | Principal::Oidc(_))
+    }
+
     /// As audit lines, reports and policies spell it.
     pub fn as_str(&self) -> &str {
         match self {

@@ -4,7 +4,7 @@ use crate::{Engine, EngineError, Notice, Op};
 use dir_core::index::{Applied, Change, IndexError};
 use dir_core::json::Doc;
 use dir_core::store::{Presence, Put};
-use dir_core::{Cid, EventKind, Record, RecordFacts, Timestamp};
+use dir_core::{Cid, EventKind, Principal, Record, RecordFacts, Timestamp};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -19,12 +19,19 @@ const REPAIR_PAUSE_MAX: Duration = Duration::from_secs(30);
 pub struct Prepared {
     record: Record,
     facts: Arc<RecordFacts>,
+    owner: Option<Arc<str>>,
 }
 
 impl Prepared {
     /// Its CID.
     pub const fn cid(&self) -> Cid {
         self.record.cid()
+    }
+
+    /// Who pushes it: a new record is his.
+    pub fn pushed_by(mut self, who: &Principal) -> Self {
+        self.owner = who.can_own().then(|| who.as_str().into());
+        self
     }
 }
 
@@ -57,7 +64,7 @@ impl Engine {
         let facts = self.0.deps.rules.facts(&doc).map_err(EngineError::Rules)?;
         // A record that is there already is judged again: rules may have changed, and their verdict decides.
         self.0.deps.rules.validate(&doc, &facts).await.map_err(EngineError::Rules)?;
-        Ok(Prepared { record, facts: Arc::new(facts) })
+        Ok(Prepared { record, facts: Arc::new(facts), owner: None })
     }
 
     /// Stores a checked record. Runs to its end even when the caller goes away: what is in the store is in the
@@ -69,12 +76,19 @@ impl Engine {
     }
 
     async fn commit_now(&self, prepared: Prepared) -> Result<Cid, EngineError> {
-        let Prepared { record, facts } = prepared;
+        let Prepared { record, facts, owner } = prepared;
         let cid = record.cid();
         let _turn = self.0.stripes.lock(&cid).await;
         let now = self.0.deps.clock.now();
-        let at = if self.0.deps.index.contains(&cid) { now } else { self.put(&record, &facts, now).await? };
-        let change = Change::Put { cid, facts: facts.clone(), at, event: Some(EventKind::RecordPushed) };
+        let (at, first) = if self.0.deps.index.contains(&cid) {
+            (now, false)
+        } else {
+            self.put(&record, &facts, now).await?
+        };
+        // Whoever pushes what is in the store already, and only the index lacks, is not the first.
+        let owner = owner.filter(|_| first);
+        let (facts_of, event) = (facts.clone(), Some(EventKind::RecordPushed));
+        let change = Change::Put { cid, facts: facts_of, at, event, owner };
         let seq = self.apply_or_queue(change).await?.and_then(|applied| applied.seq);
         if self.0.events.wanted(EventKind::RecordPushed) {
             let labels = self.0.deps.rules.labels(&facts).into();
@@ -83,24 +97,24 @@ impl Engine {
         Ok(cid)
     }
 
-    /// Writes to the store; answers the time at which the record came in.
+    /// Writes to the store; answers the time at which the record came in, and whether that was now.
     async fn put(
         &self,
         record: &Record,
         facts: &RecordFacts,
         now: Timestamp,
-    ) -> Result<Timestamp, EngineError> {
+    ) -> Result<(Timestamp, bool), EngineError> {
         let cid = record.cid();
         let known = self.0.config.exclusive_store && self.0.rebuild.complete();
         let presence = if known { Presence::Absent } else { Presence::Unknown };
         let store = &self.0.deps.store;
         let fail = |e| EngineError::Store(Op::Push, cid.to_string(), e);
         match store.put(record, facts, now, presence).await.map_err(fail)? {
-            Put::Stored => Ok(now),
+            Put::Stored => Ok((now, true)),
             // It came in earlier than we knew; its row must not pretend otherwise.
             Put::Existed => {
                 let stored = store.resolve(&cid).await.map_err(fail)?;
-                Ok(stored.and_then(|s| s.created).unwrap_or(now))
+                Ok((stored.and_then(|s| s.created).unwrap_or(now), false))
             }
         }
     }

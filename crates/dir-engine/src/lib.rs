@@ -17,6 +17,7 @@ mod rebuild;
 mod search;
 mod stats;
 mod stripes;
+mod traits;
 mod usage;
 mod watch;
 

@@ -18,7 +18,13 @@ const PAGE: usize = 50;
 
 fn put(n: u64, facts: Arc<RecordFacts>) -> Change {
     let at = Timestamp(i64::try_from(n).unwrap_or(i64::MAX));
-    Change::Put { cid: Cid::of(&n.to_be_bytes()), facts, at, event: Some(EventKind::RecordPushed) }
+    Change::Put {
+        cid: Cid::of(&n.to_be_bytes()),
+        facts,
+        at,
+        event: Some(EventKind::RecordPushed),
+        owner: None,
+    }
 }
 
 fn populated(runtime: &Runtime) -> MemoryIndex {

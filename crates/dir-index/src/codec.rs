@@ -183,6 +183,19 @@ pub(crate) fn decode_usage(key: &[u8], value: &[u8]) -> Result<Usage, Malformed>
     Ok(usage)
 }
 
+pub(crate) fn encode_owner(key: &[u8], owner: &str) -> Vec<u8> {
+    let mut out = Writer::new();
+    out.text(owner);
+    out.seal(key)
+}
+
+pub(crate) fn decode_owner(key: &[u8], value: &[u8]) -> Result<String, Malformed> {
+    let mut body = open(key, value)?;
+    let owner = body.text()?;
+    body.end()?;
+    Ok(owner)
+}
+
 struct Writer(Vec<u8>);
 
 impl Writer {

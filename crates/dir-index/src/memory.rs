@@ -8,7 +8,9 @@ use dir_core::event::Event;
 use dir_core::index::{Applied, Change, Cursor, EventSpan, IndexError, Page, RecordIndex, Row, Usage, Work};
 use dir_core::query::{Query, QueryKind};
 use dir_core::{Cid, EventKind};
-use parking_lot::Mutex;
+use parking_lot::{Mutex, RwLock};
+use std::collections::HashMap;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
@@ -41,6 +43,7 @@ pub struct MemoryIndex {
     core: Core,
     /// Writers take turns on this lock; readers of records never touch it.
     log: Mutex<Log>,
+    owners: RwLock<HashMap<Cid, Arc<str>>>,
     closed: AtomicBool,
 }
 
@@ -55,6 +58,7 @@ impl MemoryIndex {
         Self {
             core: Core::new(config.chunk_records),
             log: Mutex::new(Log::new(config.event_retention, config.event_max_age, config.first_seq)),
+            owners: RwLock::default(),
             closed: AtomicBool::new(false),
         }
     }
@@ -84,13 +88,17 @@ impl RecordIndex for MemoryIndex {
         let mut done = Vec::with_capacity(changes.len());
         for change in changes {
             done.push(match change {
-                Change::Put { cid, facts, at, event } => {
+                Change::Put { cid, facts, at, event, owner } => {
                     let new = self.core.put(cid, &facts, at);
+                    if let Some(owner) = owner.filter(|_| new) {
+                        self.owners.write().insert(cid, owner);
+                    }
                     let seq = event.map(|kind| log.append(at, kind, cid, labels_of(kind, || facts.labels())));
                     Applied { seq, changed: new }
                 }
                 Change::Delete { cid, at, event } => {
                     let present = self.core.delete(&cid);
+                    self.owners.write().remove(&cid);
                     let seq = event.map(|kind| log.append(at, kind, cid, Vec::new()));
                     Applied { seq, changed: present }
                 }
@@ -111,6 +119,11 @@ impl RecordIndex for MemoryIndex {
     async fn row(&self, cid: &Cid) -> Result<Option<Row>, IndexError> {
         self.open()?;
         Ok(self.core.row(cid))
+    }
+
+    async fn owner(&self, cid: &Cid) -> Result<Option<Arc<str>>, IndexError> {
+        self.open()?;
+        Ok(self.owners.read().get(cid).cloned())
     }
 
     fn contains(&self, cid: &Cid) -> bool {

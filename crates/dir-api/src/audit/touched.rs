@@ -1,6 +1,6 @@
 //! The records and names that a call has touched.
 
-use super::trail::Counts;
+use super::trail::{Counts, Verdict};
 use dir_core::Cid;
 use http::Request;
 use std::sync::Arc;
@@ -54,6 +54,14 @@ impl Touched {
     pub(crate) fn records(&self, texts: &[String]) {
         for cid in texts.iter().filter_map(|text| text.parse().ok()) {
             self.record(cid);
+        }
+    }
+
+    /// The policy refuses a record, or would.
+    pub(crate) fn refused(&self, decision: &'static str, rule: Option<&str>, generation: u64) {
+        if let Some(counts) = &self.0 {
+            let verdict = Verdict { decision, rule: rule.map(str::to_owned), generation };
+            *counts.refused.lock() = Some(verdict);
         }
     }
 

@@ -15,6 +15,8 @@ pub(crate) struct Counts {
     bytes_out: AtomicU64,
     messages: AtomicU64,
     pub(super) touched: Mutex<Resources>,
+    /// What the policy said of a record of the call, once it has refused one.
+    pub(super) refused: Mutex<Option<Verdict>>,
 }
 
 impl Counts {
@@ -87,7 +89,8 @@ pub(crate) fn finished(call: &Call, code: Code) {
 fn hand_over(call: &Call, moment: Moment, code: Option<Code>) {
     let app = call.conn().app();
     let (Some(audit), Some(counts)) = (&app.config.audit, &call.trail.counts) else { return };
-    let verdict = call.trail.verdict.get();
+    let refused = counts.refused.lock().clone();
+    let verdict = refused.as_ref().or(call.trail.verdict.get());
     let decision = match (verdict, code) {
         (Some(verdict), _) => Some(verdict.decision),
         (None, Some(Code::PermissionDenied | Code::Unauthenticated)) => Some("deny"),

@@ -7,8 +7,8 @@ use crate::delegated::Gateway;
 use crate::status;
 use bytes::Bytes;
 use dir_core::identity::RoleClaims;
-use dir_core::policy::{Asked, Effect, Explanation, Rule, RuleEffect};
-use dir_core::{Peer, Principal, SpiffeId};
+use dir_core::policy::{Asked, Effect, Explanation, RECORD_METHODS, Rule, RuleEffect};
+use dir_core::{Cid, Peer, Principal, SpiffeId};
 use dir_proto::convert;
 use dir_proto::directory::admin::v1 as pb;
 use http::{Request, Response};
@@ -27,7 +27,7 @@ pub(crate) async fn own(app: &Inner, request: Request<RequestBody>) -> Response<
     let claims = request.extensions().get::<RoleClaims>().cloned();
     rpc::unary(request, |asked: pb::ExplainOwnAccessRequest| async move {
         let call = call(&who, gateway.as_ref(), claims.as_ref());
-        explain(app, call, &asked.method, false)
+        explain(app, call, (&asked.method, &asked.resource), false).await
     })
     .await
 }
@@ -40,7 +40,7 @@ pub(crate) async fn any(app: &Inner, request: Request<RequestBody>) -> Response<
             "" => None,
             id => Some(workload(id)?),
         };
-        explain(app, call(&who, gateway.as_ref(), None), &asked.method, true)
+        explain(app, call(&who, gateway.as_ref(), None), (&asked.method, &asked.resource), true).await
     })
     .await
 }
@@ -75,14 +75,24 @@ fn workload(text: &str) -> Result<Principal, Status> {
     Ok(Principal::Spiffe(id))
 }
 
-fn explain(app: &Inner, asked: Asked<'_>, method: &str, told: bool) -> Result<Bytes, Status> {
+async fn explain(
+    app: &Inner,
+    asked: Asked<'_>,
+    (method, resource): (&str, &str),
+    told: bool,
+) -> Result<Bytes, Status> {
     if method.len() > TEXT_MAX || !method.starts_with('/') {
         return Err(status::bad_request("method: write /pkg.Service/Method".to_owned()));
     }
+    let cid = match resource {
+        "" => None,
+        text => Some(text.parse::<Cid>().map_err(|why| status::bad_request(format!("resource: {why}")))?),
+    };
     let mut answer = pb::ExplainAccessResponse {
         subject: asked.delegated.unwrap_or(asked.own).to_string(),
         gateway: asked.delegated.map(|_| asked.own.to_string()).unwrap_or_default(),
         method: method.to_owned(),
+        resource: resource.to_owned(),
         ..pb::ExplainAccessResponse::default()
     };
     let Some(authorization) = &app.authorization else {
@@ -91,7 +101,16 @@ fn explain(app: &Inner, asked: Asked<'_>, method: &str, told: bool) -> Result<By
         return Ok(encode(&answer));
     };
     let (policy, generation) = authorization.active().ok_or_else(status::authorization_unavailable)?;
-    let Explanation { decision, misses } = policy.explain_call(asked, method, app.clock.now());
+    let now = app.clock.now();
+    let Explanation { decision, misses } = match cid.filter(|_| RECORD_METHODS.contains(&method)) {
+        None => policy.explain_call(asked, method, now),
+        Some(cid) => {
+            let unknown = |_index_failed| Status::unavailable("the index does not answer");
+            let record = app.engine.traits(&cid).await.map_err(unknown)?;
+            answer.owner = record.owner.clone().filter(|_| told).unwrap_or_default();
+            policy.explain_record(asked, method, now, &record)
+        }
+    };
     decision.effect.as_str().clone_into(&mut answer.decision);
     decision.reason().clone_into(&mut answer.cause);
     answer.policy_generation = generation;

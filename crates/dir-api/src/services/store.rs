@@ -7,9 +7,10 @@ use super::rpc::{self, Incoming, decode, encode};
 use crate::app::Inner;
 use crate::audit::Touched;
 use crate::body::RequestBody;
+use crate::records::RecordCheck;
 use crate::status;
 use bytes::{BufMut, Bytes, BytesMut};
-use dir_core::{Cid, Record};
+use dir_core::{Cid, Peer, Principal, Record};
 use dir_engine::{Engine, EngineError, Op, Prepared};
 use dir_proto::agntcy::dir::core::v1::{RecordMeta, RecordRef};
 use dir_proto::wire::{self, WireError};
@@ -17,6 +18,7 @@ use futures::future::Either;
 use futures::stream::{self, Stream, StreamExt};
 use http::{HeaderValue, Request, Response};
 use std::future::Future;
+use std::sync::Arc;
 use std::task::Poll;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio_util::task::AbortOnDropHandle;
@@ -46,28 +48,38 @@ pub(crate) fn cid_message(cid: &Cid) -> Bytes {
 pub(crate) async fn push(app: &Inner, id: HeaderValue, request: Request<RequestBody>) -> Response<Body> {
     let (engine, most) = (app.engine.clone(), app.config.stream_in_flight.max(1));
     let touched = Touched::by(&request);
-    rpc::bidi(request, move |incoming| push_stream(engine, id, incoming, most, touched)).await
+    let who = request.extensions().get::<Arc<Peer>>().map(|peer| peer.principal.clone());
+    let by = Pusher { id, touched, who: who.unwrap_or(Principal::Anonymous) };
+    rpc::bidi(request, move |incoming| push_stream(engine, by, incoming, most)).await
+}
+
+/// Who pushes, and where it is told.
+#[derive(Clone)]
+struct Pusher {
+    id: HeaderValue,
+    touched: Touched,
+    who: Principal,
 }
 
 /// Two stages, each in order: a record is stored only when every record before it has passed its checks, so that
 /// nothing behind a refused one is kept.
 fn push_stream(
     engine: Engine,
-    id: HeaderValue,
+    by: Pusher,
     incoming: Incoming,
     most: usize,
-    touched: Touched,
 ) -> impl Stream<Item = Result<Bytes, Status>> + Send + 'static {
     let checks = {
-        let (engine, id) = (engine.clone(), id.clone());
+        let (engine, id) = (engine.clone(), by.id.clone());
         incoming.map(move |raw| check(engine.clone(), id.clone(), raw)).buffered(most)
     };
     until_error(checks)
         .map(move |checked| {
-            let (engine, id, touched) = (engine.clone(), id.clone(), touched.clone());
+            let (engine, by) = (engine.clone(), by.clone());
             async move {
-                let stored = engine.commit(checked?).await.map_err(|e| status::engine(&e, &id))?;
-                touched.record(stored);
+                let pushed = checked?.pushed_by(&by.who);
+                let stored = engine.commit(pushed).await.map_err(|e| status::engine(&e, &by.id))?;
+                by.touched.record(stored);
                 Ok(cid_message(&stored))
             }
         })
@@ -109,15 +121,21 @@ async fn check(engine: Engine, id: HeaderValue, raw: Result<Bytes, Status>) -> R
 pub(crate) async fn pull(app: &Inner, id: HeaderValue, request: Request<RequestBody>) -> Response<Body> {
     let (engine, most) = (app.engine.clone(), app.config.stream_in_flight.max(1));
     let (limit, outflow) = (app.config.max_send_msg_size, request.body().outflow());
-    let touched = Touched::by(&request);
+    let (touched, check) = (Touched::by(&request), RecordCheck::by(&request));
     rpc::bidi(request, move |incoming| {
         incoming
             .map(move |raw| match named(Op::Pull, raw, &id, &touched) {
                 Err(refused) => Either::Left(std::future::ready((Err(refused), None))),
-                Ok(cid) => match engine.pull_cached(&cid) {
-                    Some(hit) => Either::Left(std::future::ready((Ok(hit), None))),
-                    None => Either::Right(fetch(engine.clone(), id.clone(), cid, outflow.read())),
-                },
+                Ok(cid) => {
+                    // A record that is checked first takes the long way.
+                    let hit = if check.is_needed() { None } else { engine.pull_cached(&cid) };
+                    if let Some(hit) = hit {
+                        Either::Left(std::future::ready((Ok(hit), None)))
+                    } else {
+                        let (engine, id, check) = (engine.clone(), id.clone(), check.clone());
+                        Either::Right(fetch(engine, id, check, cid, outflow.read()))
+                    }
+                }
             })
             .buffered(most)
             .map(move |(message, _read)| sendable("record", message, limit))
@@ -129,9 +147,13 @@ pub(crate) async fn pull(app: &Inner, id: HeaderValue, request: Request<RequestB
 async fn fetch(
     engine: Engine,
     id: HeaderValue,
+    check: RecordCheck,
     cid: Cid,
     read: impl Future<Output = Option<OwnedSemaphorePermit>>,
 ) -> (Result<Bytes, Status>, Option<OwnedSemaphorePermit>) {
+    if let Err(refused) = check.admit(&engine, &cid).await {
+        return (Err(refused), None);
+    }
     let read = read.await;
     (engine.pull(&cid, record_message).await.map_err(|e| status::engine(&e, &id)), read)
 }
@@ -139,12 +161,15 @@ async fn fetch(
 pub(crate) async fn lookup(app: &Inner, id: HeaderValue, request: Request<RequestBody>) -> Response<Body> {
     let (engine, most) = (app.engine.clone(), app.config.stream_in_flight.max(1));
     let (limit, touched) = (app.config.max_send_msg_size, Touched::by(&request));
+    let check = RecordCheck::by(&request);
     rpc::bidi(request, move |incoming| {
         incoming
             .map(move |raw| {
                 let (engine, id, touched) = (engine.clone(), id.clone(), touched.clone());
+                let check = check.clone();
                 async move {
                     let cid = named(Op::Lookup, raw, &id, &touched)?;
+                    check.admit(&engine, &cid).await?;
                     let meta = engine.lookup(&cid).await.map_err(|e| status::engine(&e, &id))?;
                     Ok(encode(&RecordMeta {
                         cid: cid.to_string(),
@@ -162,9 +187,11 @@ pub(crate) async fn lookup(app: &Inner, id: HeaderValue, request: Request<Reques
 
 pub(crate) async fn delete(app: &Inner, id: HeaderValue, request: Request<RequestBody>) -> Response<Body> {
     let (engine, touched) = (app.engine.clone(), Touched::by(&request));
+    let check = RecordCheck::by(&request);
     rpc::client_stream(request, move |mut incoming| async move {
         while let Some(raw) = incoming.message().await? {
             let cid = named(Op::Delete, Ok(raw), &id, &touched)?;
+            check.admit(&engine, &cid).await?;
             engine.delete(&cid).await.map_err(|e| status::engine(&e, &id))?;
         }
         Ok(Bytes::new())

@@ -94,6 +94,7 @@ async fn every_authenticated_caller_may_ask_what_the_server_is() {
         methods: vec!["*".into()],
         not_after: None,
         limits: None,
+        resources: None,
     };
     let allow = NativeRule {
         id: "others".into(),
@@ -284,6 +285,7 @@ async fn f10_an_open_stream_ends_with_the_grant() {
         methods: vec!["@read".into()],
         not_after: Some(Timestamp(end)),
         limits: None,
+        resources: None,
     };
     let loaded = Policy::from_rules(vec![rule], None, &method_catalogue(), UnknownMethod::Error).unwrap();
     guarded.set(loaded.policy);

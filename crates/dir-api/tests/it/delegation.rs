@@ -2,10 +2,11 @@
 
 use crate::audit::At;
 use crate::frames::call_with;
-use crate::node::{Node, Setup, until};
+use crate::node::{Node, Setup, record, reference, until};
 use dir_api::{AppConfig, Audit, AuditConfig, AuditSink, Rate, RateConfig, method_catalogue};
-use dir_core::policy::{NativeRule, RuleEffect, UnknownMethod};
+use dir_core::policy::{Conditions, NativeRule, Ownership, RuleEffect, UnknownMethod};
 use dir_core::{Policy, Principal, SpiffeId, Timestamp};
+use dir_proto::agntcy::dir::store::v1::store_service_client::StoreServiceClient;
 use dir_proto::directory::admin::v1::admin_service_client::AdminServiceClient;
 use dir_proto::directory::admin::v1::{ExplainAccessRequest, ExplainAccessResponse, ExplainOwnAccessRequest};
 use parking_lot::Mutex;
@@ -29,6 +30,7 @@ fn rule(id: &str, effect: RuleEffect, principals: &[&str], methods: &[&str]) -> 
         methods: methods.iter().map(|m| (*m).to_owned()).collect(),
         not_after: None,
         limits: None,
+        resources: None,
     }
 }
 
@@ -265,7 +267,8 @@ async fn k_an_anonymous_http_caller_cannot_write() {
 }
 
 async fn explained(channel: &Channel, method: &str, principal: Option<&str>) -> ExplainAccessResponse {
-    let mut request = Request::new(ExplainOwnAccessRequest { method: method.to_owned() });
+    let mut request =
+        Request::new(ExplainOwnAccessRequest { method: method.to_owned(), ..Default::default() });
     if let Some(who) = principal {
         request.metadata_mut().insert("x-auth-principal", who.parse().unwrap());
     }
@@ -284,13 +287,12 @@ async fn f5_callers_are_told_what_they_may_and_no_more() {
     let nearest = told.nearest.first().unwrap();
     assert_eq!((nearest.id.as_str(), nearest.difference.as_str()), ("gateway", "differs in trust domain"));
     assert!(told.nearest.iter().all(|rule| rule.subjects.is_empty() && rule.methods.is_empty()), "{told:?}");
-    let about =
-        ExplainAccessRequest { subject: GATEWAY.into(), method: push.clone(), gateway: String::new() };
+    let about = ExplainAccessRequest { subject: GATEWAY.into(), method: push.clone(), ..Default::default() };
     let refused = AdminServiceClient::new(stranger).explain_access(about).await.unwrap_err();
     assert_eq!(refused.code(), Code::PermissionDenied);
     // A deny rule takes even that.
     let mallory = world.connect("spiffe://acme.example/mallory").await;
-    let asked = ExplainOwnAccessRequest { method: push.clone() };
+    let asked = ExplainOwnAccessRequest { method: push.clone(), ..Default::default() };
     let refused = AdminServiceClient::new(mallory).explain_own_access(asked).await.unwrap_err();
     assert_eq!(refused.code(), Code::PermissionDenied);
     // Through a gateway the answer is about both.
@@ -305,7 +307,7 @@ async fn f5_callers_are_told_what_they_may_and_no_more() {
         "{told:?}"
     );
     assert!(told.cause.contains("the gateway"), "{}", told.cause);
-    let bad = ExplainOwnAccessRequest { method: "Push".into() };
+    let bad = ExplainOwnAccessRequest { method: "Push".into(), ..Default::default() };
     let refused = AdminServiceClient::new(gateway).explain_own_access(bad).await.unwrap_err();
     assert_eq!(refused.code(), Code::InvalidArgument);
 }
@@ -322,6 +324,7 @@ async fn f5_administrators_are_told_about_others() {
         subject: subject.to_owned(),
         method: COUNT.to_owned(),
         gateway: gateway.to_owned(),
+        ..ExplainAccessRequest::default()
     };
     let told = ops.explain_access(about(ALICE, "")).await.unwrap().into_inner();
     assert_eq!((told.decision.as_str(), told.policy_generation), ("allow", 2));
@@ -335,4 +338,63 @@ async fn f5_administrators_are_told_about_others() {
         let refused = ops.explain_access(about(subject, "")).await.unwrap_err();
         assert_eq!(refused.code(), Code::InvalidArgument, "{subject}");
     }
+}
+
+/// Pushes and deletes through a channel, for somebody or for itself.
+async fn store_call(channel: &Channel, who: Option<&str>, cid: Option<&str>) -> Result<String, Status> {
+    let mut client = StoreServiceClient::new(channel.clone());
+    let name = |request: &mut tonic::metadata::MetadataMap| {
+        if let Some(who) = who {
+            request.insert("x-auth-principal", who.parse().unwrap());
+        }
+    };
+    match cid {
+        None => {
+            let mut request = Request::new(tokio_stream::iter([record("one")]));
+            name(request.metadata_mut());
+            let mut answers = client.push(request).await?.into_inner();
+            Ok(answers.message().await?.unwrap().cid)
+        }
+        Some(cid) => {
+            let mut request = Request::new(tokio_stream::iter([reference(cid)]));
+            name(request.metadata_mut());
+            client.delete(request).await.map(|_| String::new())
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn k_what_a_gateway_pushes_for_somebody_is_his_and_not_its() {
+    let world = World::with(None).await;
+    let (bob, web) = ("oidc:google:bob@acme.example", "spiffe://acme.example/web");
+    let everybody = [GATEWAY, ALICE, bob, web];
+    let own = Conditions { owner: Some(Ownership::Own), labels: Vec::new() };
+    let rules = vec![
+        rule("push", RuleEffect::Allow, &everybody, &[&format!("{STORE}Push")]),
+        NativeRule {
+            resources: Some(own),
+            ..rule("own", RuleEffect::Allow, &everybody, &[&format!("{STORE}Delete")])
+        },
+    ];
+    let loaded = Policy::from_rules(rules, None, &method_catalogue(), UnknownMethod::Error).unwrap();
+    world.node.authorization.as_ref().unwrap().set(loaded.policy);
+    let gateway = world.connect(GATEWAY).await;
+    let direct = world.connect(web).await;
+    let denied = |outcome: Result<String, Status>| {
+        assert_eq!(outcome.unwrap_err().code(), Code::PermissionDenied);
+    };
+    let cid = store_call(&gateway, Some(ALICE), None).await.unwrap();
+    // Others push the same: it stays hers.
+    store_call(&gateway, Some(bob), None).await.unwrap();
+    store_call(&gateway, None, None).await.unwrap();
+    denied(store_call(&gateway, Some(bob), Some(&cid)).await);
+    denied(store_call(&gateway, None, Some(&cid)).await);
+    denied(store_call(&direct, None, Some(&cid)).await);
+    store_call(&gateway, Some(ALICE), Some(&cid)).await.unwrap();
+    // What a workload pushed by itself it may delete through the gateway as well.
+    let cid = store_call(&direct, None, None).await.unwrap();
+    denied(store_call(&gateway, Some(ALICE), Some(&cid)).await);
+    store_call(&gateway, Some(&format!("spiffe:{web}")), Some(&cid)).await.unwrap();
+    let line = world.line(1).await;
+    assert_eq!((&line["actor"], &line["principal"]), (&GATEWAY.into(), &web.into()), "{line}");
 }

@@ -159,6 +159,7 @@ fn put(node: &Node, limits: RuleLimits) {
         methods: vec!["@read".into()],
         not_after: None,
         limits: Some(limits),
+        resources: None,
     };
     let loaded = Policy::from_rules(vec![rule], None, &method_catalogue(), UnknownMethod::Error).unwrap();
     node.authorization.as_ref().unwrap().set(loaded.policy);

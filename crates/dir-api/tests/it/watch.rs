@@ -96,6 +96,7 @@ async fn cursors_that_cannot_be_answered_say_where_to_start() {
         facts,
         at: dir_core::Timestamp(0),
         event: Some(dir_core::EventKind::RecordPushed),
+        owner: None,
     };
     dir_core::index::RecordIndex::apply(node.index.as_ref(), vec![change; kept]).await.unwrap();
     let status = refused(0).await;
@@ -163,6 +164,7 @@ async fn a_slow_watch_is_cut_with_the_cursor_to_resume_from() {
                 facts: facts.clone(),
                 at: dir_core::Timestamp(0),
                 event: Some(dir_core::EventKind::RecordPushed),
+                owner: None,
             };
             dir_core::index::RecordIndex::apply(node.index.as_ref(), vec![change]).await.unwrap();
             continue;

@@ -2,7 +2,8 @@
 
 use dir_core::Timestamp;
 use dir_core::policy::{
-    Fault, NativeRule, POLICY_MAX_BYTES, PolicyError, Role, RoleBinding, RuleEffect, RuleLimits,
+    Conditions, Fault, NativeRule, Ownership, POLICY_MAX_BYTES, PolicyError, Role, RoleBinding, RuleEffect,
+    RuleLimits,
 };
 use serde::Deserialize;
 use serde_saphyr::Spanned;
@@ -52,8 +53,23 @@ struct RuleText {
     methods: Vec<String>,
     not_after: Option<String>,
     limits: Option<LimitsText>,
-    /// Refused: see [`native`].
-    resources: Option<serde_json::Value>,
+    resources: Option<ResourcesText>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ResourcesText {
+    owner: Option<OwnerText>,
+    #[serde(default)]
+    labels: Vec<String>,
+}
+
+#[derive(Deserialize)]
+enum OwnerText {
+    #[serde(rename = "self")]
+    Own,
+    #[serde(rename = "other")]
+    Other,
 }
 
 #[derive(Deserialize)]
@@ -112,11 +128,6 @@ fn binding(binding: Spanned<RoleText>) -> Result<RoleBinding, Fault> {
 fn native(rule: Spanned<RuleText>) -> Result<NativeRule, Fault> {
     let line = usize::try_from(rule.referenced.line()).ok();
     let rule = rule.value;
-    if rule.resources.is_some() {
-        let text = "`resources` is not available in this build: the server does not keep who pushed a record; \
-                    a condition that is not checked would grant too much";
-        return Err(Fault { line, rule: Some(rule.id), text: text.to_owned() });
-    }
     let not_after = match rule.not_after.as_deref().map(|text| (text, Timestamp::parse_rfc3339(text))) {
         None => None,
         Some((_, Some(end))) => Some(end),
@@ -136,7 +147,16 @@ fn native(rule: Spanned<RuleText>) -> Result<NativeRule, Fault> {
         methods: rule.methods,
         not_after,
         limits: rule.limits.map(|l| RuleLimits { rps: l.rps, burst: l.burst, max_streams: l.max_streams }),
+        resources: rule.resources.map(conditions),
     })
+}
+
+fn conditions(resources: ResourcesText) -> Conditions {
+    let owner = resources.owner.map(|owner| match owner {
+        OwnerText::Own => Ownership::Own,
+        OwnerText::Other => Ownership::Other,
+    });
+    Conditions { owner, labels: resources.labels }
 }
 
 #[cfg(test)]
@@ -169,7 +189,15 @@ mod tests {
             )
         };
         assert!(read(&rule("")).is_ok());
-        assert!(fault(&rule("    resources: own\n")).contains("does not keep who pushed"));
+        for wrong in ["own", "{owner: me}", "{owners: self}", "{labels: /skills/a}"] {
+            assert!(
+                fault(&rule(&format!("    resources: {wrong}\n"))).starts_with("is no policy"),
+                "{wrong}"
+            );
+        }
+        let asked = read(&rule("    resources: {owner: self, labels: [/skills/a/*]}\n")).unwrap();
+        let labels = vec!["/skills/a/*".to_owned()];
+        assert_eq!(asked.rules[0].resources, Some(Conditions { owner: Some(Ownership::Own), labels }));
         assert!(fault(&rule("    not_after: soon\n")).contains("not_after \"soon\" is no time"));
         assert!(fault(&rule("").replace("version: 1", "version: 2")).contains("version 2 of the format"));
         assert!(fault(&rule("").replace("allow", "maybe")).contains("maybe"));

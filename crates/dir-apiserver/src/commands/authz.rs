@@ -6,7 +6,7 @@ use crate::cli::Output;
 use crate::config::Loaded;
 use crate::exit::{Failure, Status};
 use clap::{Args, Subcommand, ValueEnum};
-use dir_core::policy::Matching;
+use dir_core::policy::{Matching, RecordTraits};
 use dir_core::{Principal, Timestamp, TrustDomain};
 use dir_runtime::SystemClock;
 use serde_json::Value;
@@ -37,6 +37,8 @@ pub(crate) enum AuthzCommand {
         /// What is called: `/pkg.Service/Method`.
         #[arg(long, value_name = "METHOD")]
         method: String,
+        #[command(flatten)]
+        record: RecordArgs,
         /// The policy; without it the configured one.
         #[arg(long, value_name = "FILE")]
         policy: Option<PathBuf>,
@@ -64,6 +66,24 @@ pub(crate) enum AuthzCommand {
         #[arg(long, short, default_value = "human")]
         output: Output,
     },
+}
+
+/// The record that the call names, for rules with `resources`: what a server knows of it is in its index, here it is told.
+#[derive(Debug, Args)]
+pub(crate) struct RecordArgs {
+    /// Who pushed the record first.
+    #[arg(long, value_name = "ID")]
+    owner: Option<String>,
+    /// A label of the record, such as `/skills/NAME`. Repeatable.
+    #[arg(long, value_name = "LABEL")]
+    label: Vec<String>,
+}
+
+impl RecordArgs {
+    fn traits(self) -> Option<RecordTraits> {
+        let told = self.owner.is_some() || !self.label.is_empty();
+        told.then_some(RecordTraits { owner: self.owner, labels: Some(self.label) })
+    }
 }
 
 /// How policies are read; what is not given comes from the configuration.
@@ -153,9 +173,10 @@ pub(crate) fn run(command: AuthzCommand, loaded: &Loaded) -> anyhow::Result<Stat
         AuthzCommand::Check { file, reading, output } => {
             authz_check::run(&reading.source(file.as_deref(), loaded), output)
         }
-        AuthzCommand::Explain { subject, method, policy, at, reading, output } => {
+        AuthzCommand::Explain { subject, method, record, policy, at, reading, output } => {
             let source = reading.source(policy.as_deref(), loaded);
-            authz_explain::run(&source, &subject, &method, at.unwrap_or_else(now), output)
+            let record = record.traits();
+            authz_explain::run(&source, &subject, &method, at.unwrap_or_else(now), record.as_ref(), output)
         }
         AuthzCommand::Test { cases, policy, reading, output } => {
             authz_test::run(&cases, policy.as_deref(), &reading, loaded, output)

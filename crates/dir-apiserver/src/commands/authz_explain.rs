@@ -4,7 +4,7 @@ use super::authz::{broken, report};
 use crate::authz::Source;
 use crate::cli::Output;
 use crate::exit::Status;
-use dir_core::policy::{Explanation, Rule, RuleEffect};
+use dir_core::policy::{Asked, Explanation, RecordTraits, Rule, RuleEffect};
 use dir_core::{Principal, Timestamp};
 use serde_json::{Value, json};
 
@@ -13,11 +13,16 @@ pub(super) fn run(
     subject: &Principal,
     method: &str,
     at: Timestamp,
+    record: Option<&RecordTraits>,
     output: Output,
 ) -> anyhow::Result<Status> {
     let policy = source.read().map_err(|e| broken(source, e))?.policy;
     let method = if method.starts_with('/') { method.to_owned() } else { format!("/{method}") };
-    let found = policy.explain(subject, &method, at);
+    let asked = Asked { own: subject, claims: None, delegated: None };
+    let found = match record {
+        None => policy.explain_call(asked, &method, at),
+        Some(record) => policy.explain_record(asked, &method, at, record),
+    };
     let who = subject.as_str();
     let told = json!({
         "subject": who,

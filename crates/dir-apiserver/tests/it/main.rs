@@ -19,6 +19,7 @@ mod lab;
 mod life;
 mod metrics;
 mod node;
+mod owners;
 mod raw;
 mod secrets;
 mod start;

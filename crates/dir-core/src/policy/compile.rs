@@ -28,7 +28,8 @@ struct Bucket {
 impl Policy {
     pub(crate) fn compile(rules: Vec<Rule>, catalogue: &MethodCatalogue) -> Self {
         let index = Index::new(&rules, catalogue);
-        let compiled = Compiled { rules, catalogue: catalogue.clone(), index };
+        let has_conditions = rules.iter().any(|rule| rule.resources.is_some());
+        let compiled = Compiled { rules, has_conditions, catalogue: catalogue.clone(), index };
         Self { compiled: Arc::new(compiled), enforce: true }
     }
 }
@@ -124,26 +125,42 @@ impl Bucket {
     }
 }
 
+/// What rules say of one method: the first that denies it whatever the record is, those that deny it for some
+/// records, and those that allow it.
+#[derive(Debug, Clone, Default)]
+struct Said {
+    deny: Option<usize>,
+    deny_some: Vec<usize>,
+    allow: Vec<usize>,
+}
+
 /// What rules say that are all about one caller, in their order.
 fn grants(about: impl Iterator<Item = usize>, rules: &[Rule], catalogue: &MethodCatalogue) -> Grants {
-    let mut cells: Vec<(Option<usize>, Vec<usize>)> = vec![(None, Vec::new()); catalogue.len()];
+    let mut cells: Vec<Said> = vec![Said::default(); catalogue.len()];
     for number in about {
         let rule = &rules[number];
         for method in rule.methods.iter().map(MethodId::number) {
-            let Some((deny, allow)) = cells.get_mut(method) else { continue };
+            let Some(said) = cells.get_mut(method) else { continue };
+            let last = |r: &usize| rules[*r].not_after.is_none() && rules[*r].resources.is_none();
             match rule.effect {
-                RuleEffect::Deny => *deny = deny.or(Some(number)),
-                // Behind a rule without end nothing is ever asked.
-                RuleEffect::Allow if allow.last().is_some_and(|r| rules[*r].not_after.is_none()) => {}
-                RuleEffect::Allow => allow.push(number),
+                RuleEffect::Deny if rule.resources.is_some() => said.deny_some.push(number),
+                RuleEffect::Deny => said.deny = said.deny.or(Some(number)),
+                // Behind a rule without end and condition nothing is ever asked.
+                RuleEffect::Allow if said.allow.last().is_some_and(last) => {}
+                RuleEffect::Allow => said.allow.push(number),
             }
         }
     }
-    let cell = |(deny, allow): (Option<usize>, Vec<usize>)| match (deny, allow.as_slice()) {
+    let by_record =
+        |said: &Said| !said.deny_some.is_empty() || said.allow.iter().any(|r| rules[*r].resources.is_some());
+    let cell = |said: Said| match (said.deny, said.allow.as_slice()) {
         (Some(deny), _) => Cell::Deny(deny),
+        (None, allow) if by_record(&said) => {
+            Cell::ByRecord { deny: said.deny_some.as_slice().into(), allow: allow.into() }
+        }
         (None, []) => Cell::Nothing,
         (None, [only]) if rules[*only].not_after.is_none() => Cell::Allow(*only),
-        (None, _) => Cell::Until(allow.into_boxed_slice()),
+        (None, _) => Cell::Until(said.allow.into_boxed_slice()),
     };
     Grants { cells: cells.into_iter().map(cell).collect() }
 }

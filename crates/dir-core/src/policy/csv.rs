@@ -165,6 +165,7 @@ impl Reader<'_> {
             not_after: None,
             limits: None,
             readings: found.readings,
+            resources: None,
         });
         Ok(())
     }

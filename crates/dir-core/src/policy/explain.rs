@@ -1,7 +1,7 @@
 //! Why a decision is what it is: the rule that decided, and the rules that nearly did.
 
 use super::methods::distance;
-use super::{Cause, Decision, Effect, Policy, Rule, RuleEffect, Subject};
+use super::{Cause, Decision, Effect, Policy, RecordTraits, Rule, RuleEffect, Subject};
 use crate::identity::{Principal, RoleClaims};
 use crate::time::Timestamp;
 
@@ -10,6 +10,8 @@ use crate::time::Timestamp;
 pub enum Difference {
     /// In nothing, but it has ended.
     Ended,
+    /// In nothing, but the record does not meet its conditions.
+    Record,
     /// In nothing, but a deny rule wins over it.
     Overruled,
     /// In the path of the SPIFFE ID.
@@ -27,6 +29,7 @@ impl Difference {
     pub const fn as_str(self) -> &'static str {
         match self {
             Difference::Ended => "has ended",
+            Difference::Record => "has conditions that the record does not meet",
             Difference::Overruled => "is overruled by the deny rule",
             Difference::Path => "differs in the path of the SPIFFE ID",
             Difference::TrustDomain => "differs in trust domain",
@@ -85,6 +88,36 @@ impl Policy {
                 self.judge_delegated(theirs.as_deref(), own.as_deref(), number, now)
             }
         };
+        self.explained(asked, decision, method, now)
+    }
+
+    /// The same of one record of a call.
+    pub fn explain_record(
+        &self,
+        asked: Asked<'_>,
+        method: &str,
+        now: Timestamp,
+        record: &RecordTraits,
+    ) -> Explanation<'_> {
+        let number = self.catalogue().find(method);
+        let own = self.grants(asked.own, asked.claims);
+        let decision = match asked.delegated {
+            None => self.judge_record(own.as_deref(), number, now, asked.own, record),
+            Some(who) => {
+                let theirs = self.grants(who, None);
+                self.judge_record_delegated(theirs.as_deref(), own.as_deref(), number, now, who, record)
+            }
+        };
+        self.explained(asked, decision, method, now)
+    }
+
+    fn explained<'p>(
+        &'p self,
+        asked: Asked<'_>,
+        decision: Decision<'p>,
+        method: &str,
+        now: Timestamp,
+    ) -> Explanation<'p> {
         let wanted = matches!(decision.effect, Effect::Deny | Effect::WouldDeny)
             && decision.cause != Cause::UnknownMethod;
         let misses = match asked.delegated {
@@ -92,6 +125,12 @@ impl Policy {
             Some(who) if decision.cause != Cause::Gateway => self.misses(who, None, method, now),
             _ => self.misses(asked.own, asked.claims, method, now),
         };
+        let mut misses = misses;
+        if decision.cause == Cause::Record {
+            for miss in misses.iter_mut().filter(|m| m.difference == Difference::Overruled) {
+                miss.difference = Difference::Record;
+            }
+        }
         Explanation { decision, misses }
     }
 
@@ -121,7 +160,7 @@ impl Policy {
                 (false, false) => continue,
             };
             let far = match difference {
-                Difference::Ended | Difference::Overruled => 0,
+                Difference::Ended | Difference::Record | Difference::Overruled => 0,
                 Difference::Path | Difference::Principal => nearest(rule, principal.as_str()),
                 Difference::TrustDomain => nearest(rule, id.map_or("", |id| id.trust_domain().as_str())),
                 Difference::Method => distance(&rule.methods_text, method),

@@ -55,10 +55,13 @@ fn unreachable(rule: &Rule, rules: &[Rule], open: &MethodSet) -> Option<String> 
         // A rule that comes first decides by its own limits, whatever wider one follows.
         let same_limits =
             other.number < rule.number || other.limits == rule.limits || other.effect == RuleEffect::Deny;
+        // A rule with conditions decides about some records only.
+        let of_every_record = other.resources.is_none() || other.resources == rule.resources;
         // What compat matching adds is no reason to drop the line that says it in full.
         lasts
             && stronger
             && same_limits
+            && of_every_record
             && methods.is_subset(&other.readings.strict)
             && covers_subjects(other, rule)
     };
@@ -72,6 +75,7 @@ fn unreachable(rule: &Rule, rules: &[Rule], open: &MethodSet) -> Option<String> 
 fn says_as_much(rule: &Rule, other: &Rule) -> bool {
     rule.effect == other.effect
         && rule.not_after == other.not_after
+        && rule.resources == other.resources
         && other.methods.is_subset(&rule.readings.strict)
         && covers_subjects(rule, other)
 }
@@ -83,7 +87,8 @@ fn depends_on_matching(rule: &Rule, rules: &[Rule], open: &MethodSet) -> MethodS
         if rest.is_empty() {
             break;
         }
-        if other.effect == RuleEffect::Allow && other.not_after.is_none() && covers_subjects(other, rule) {
+        let whole = other.not_after.is_none() && other.resources.is_none();
+        if other.effect == RuleEffect::Allow && whole && covers_subjects(other, rule) {
             rest = rest.without(&other.readings.strict);
         }
     }

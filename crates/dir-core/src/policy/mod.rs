@@ -5,6 +5,7 @@
 //! rule allows, a deny rule wins over every allow rule, and a method without a permission is denied to everybody.
 
 mod compile;
+mod conditions;
 mod csv;
 mod explain;
 mod id_pattern;
@@ -20,6 +21,7 @@ mod subject;
 #[cfg(test)]
 mod tests;
 
+pub use conditions::{Conditions, LABELS_MAX, Ownership, RECORD_METHODS, RecordTraits};
 pub use csv::{POLICY_MAX_BYTES, POLICY_MAX_RULES};
 pub use explain::{Asked, Difference, Explanation, Miss};
 pub use id_pattern::IdPattern;
@@ -84,6 +86,8 @@ pub struct Rule {
     pub not_after: Option<Timestamp>,
     /// Limits that belong to the grant, for each caller. The first rule that allows a call gives them.
     pub limits: Option<RuleLimits>,
+    /// What it asks of the record that a call names; `None`: nothing.
+    pub resources: Option<Conditions>,
     /// What strict and compat matching make of the method column; equal for native rules.
     pub(crate) readings: Readings,
 }
@@ -106,6 +110,14 @@ impl Rule {
         self.subjects.iter().any(|s| match self.effect {
             RuleEffect::Allow => s.matches(who, claims),
             RuleEffect::Deny => s.matches_to_deny(who, claims),
+        })
+    }
+
+    /// Whether it is about this record of a call that it is about.
+    fn concerns_record(&self, who: &Principal, record: &RecordTraits) -> bool {
+        self.resources.as_ref().is_none_or(|asked| match self.effect {
+            RuleEffect::Allow => asked.hold(who, record),
+            RuleEffect::Deny => asked.hold_to_deny(who, record),
         })
     }
 
@@ -160,6 +172,8 @@ pub enum Cause {
     NoRule,
     /// The rules that allowed it have ended.
     Ended,
+    /// Rules allow the call, and none of them allows it for this record.
+    Record,
     /// The caller that a gateway speaks for is allowed, the gateway itself is not.
     Gateway,
     /// No permission is known for the method.
@@ -187,7 +201,11 @@ impl Decision<'_> {
             (Cause::Identity, _) => "the method needs an identity, whichever it is",
             (Cause::Anonymous, _) => "nobody is authenticated",
             (Cause::Rule, Some(RuleEffect::Deny)) => "a deny rule wins over every allow rule",
+            (Cause::Rule, _) if self.rule.is_some_and(|rule| rule.resources.is_some()) => {
+                "a rule allows it, for records that meet its conditions"
+            }
             (Cause::Rule, _) => "a rule allows it",
+            (Cause::Record, _) => "no rule allows it for this record",
             (Cause::NoRule, _) => "no rule allows it",
             (Cause::Ended, _) => "the rules that allowed it have ended",
             (Cause::UnknownMethod, _) => "no service of this server has the method",
@@ -210,6 +228,11 @@ enum Cell {
     Allow(usize),
     /// Rules with an end, in the order in which they are tried; the last one may be without.
     Until(Box<[usize]>),
+    /// Some of the rules depend on the record: those that may deny, and those that may allow, in order.
+    ByRecord {
+        deny: Box<[usize]>,
+        allow: Box<[usize]>,
+    },
 }
 
 /// Everything a policy says of one caller. Computed once for a connection, then asked by method number.
@@ -237,6 +260,7 @@ pub struct Policy {
 #[derive(Debug)]
 struct Compiled {
     rules: Vec<Rule>,
+    has_conditions: bool,
     catalogue: MethodCatalogue,
     index: Index,
 }
@@ -251,6 +275,11 @@ impl Policy {
     /// Whether denials are only reported.
     pub fn is_shadow(&self) -> bool {
         !self.enforce
+    }
+
+    /// Whether some rule depends on the record that a call names: then [`Policy::judge_record`] is asked for each.
+    pub fn has_conditions(&self) -> bool {
+        self.compiled.has_conditions
     }
 
     /// The rules, in order.
@@ -311,12 +340,67 @@ impl Policy {
             Some(Cell::Deny(rule)) => self.by(*rule, self.denial()),
             _ if permission == Permission::Identity => refuse(Effect::Allow, Cause::Identity),
             Some(Cell::Allow(rule)) => self.by(*rule, Effect::Allow),
-            Some(Cell::Until(rules)) => {
+            // Of what depends on the record it is asked later.
+            Some(Cell::Until(rules) | Cell::ByRecord { allow: rules, .. }) => {
                 let open = rules.iter().find(|r| !self.compiled.rules[**r].has_ended(now));
-                open.map_or_else(|| refuse(self.denial(), Cause::Ended), |rule| self.by(*rule, Effect::Allow))
+                open.map_or_else(
+                    || refuse(self.denial(), Self::nothing(rules)),
+                    |rule| self.by(*rule, Effect::Allow),
+                )
             }
             Some(Cell::Nothing) | None => refuse(self.denial(), Cause::NoRule),
         }
+    }
+
+    /// Decides about one record of a call that may go on. `who` calls, or is called for.
+    pub fn judge_record(
+        &self,
+        grants: Option<&Grants>,
+        method: Option<MethodId>,
+        now: Timestamp,
+        who: &Principal,
+        record: &RecordTraits,
+    ) -> Decision<'_> {
+        let cell = grants.zip(method).and_then(|(grants, method)| grants.cells.get(method.number()));
+        let Some(Cell::ByRecord { deny, allow }) = cell else {
+            return self.judge(grants, method, now);
+        };
+        let rules = &self.compiled.rules;
+        if let Some(rule) = deny.iter().find(|rule| rules[**rule].concerns_record(who, record)) {
+            return self.by(*rule, self.denial());
+        }
+        let mut open = allow.iter().filter(|rule| !rules[**rule].has_ended(now)).peekable();
+        let cause = if open.peek().is_some() { Cause::Record } else { Self::nothing(allow) };
+        match open.find(|rule| rules[**rule].concerns_record(who, record)) {
+            Some(rule) => self.by(*rule, Effect::Allow),
+            None => Decision { effect: self.denial(), cause, rule: None, gateway: None },
+        }
+    }
+
+    /// The same for a call that a gateway makes for somebody: the record is to be his, not the gateway's.
+    pub fn judge_record_delegated(
+        &self,
+        principal: Option<&Grants>,
+        gateway: Option<&Grants>,
+        method: Option<MethodId>,
+        now: Timestamp,
+        who: &Principal,
+        record: &RecordTraits,
+    ) -> Decision<'_> {
+        let decided = self.judge_record(principal, method, now, who, record);
+        if decided.effect != Effect::Allow || decided.cause == Cause::Open {
+            return decided;
+        }
+        let own = self.judge_record(gateway, method, now, who, record);
+        match own.effect {
+            Effect::Allow => Decision { gateway: own.rule, ..decided },
+            _ => Decision { cause: Cause::Gateway, ..own },
+        }
+    }
+
+    /// Why rules of which none is in force allow nothing.
+    fn nothing(allow: &[usize]) -> Cause {
+        if allow.is_empty() { Cause::NoRule } else { Cause::Ended }
     }
 
     fn denial(&self) -> Effect {

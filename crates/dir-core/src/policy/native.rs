@@ -1,5 +1,6 @@
 //! Native rules: subjects are SPIFFE IDs, methods may be groups, rules may deny and may end.
 
+use super::conditions::Conditions;
 use super::csv::check_rules;
 use super::method::{self, Refused};
 use super::problem::{Fault, PolicyError, Warning, WarningKind};
@@ -41,6 +42,8 @@ pub struct NativeRule {
     pub not_after: Option<Timestamp>,
     /// Limits of the grant.
     pub limits: Option<RuleLimits>,
+    /// What it asks of the record that a call names.
+    pub resources: Option<Conditions>,
 }
 
 impl RuleLimits {
@@ -118,6 +121,7 @@ impl Policy {
             methods_text,
             not_after: None,
             limits: None,
+            resources: None,
         };
         let granted = catalogue.select(|path| reading.iter().any(|r| r == path));
         let rules = vec![
@@ -163,6 +167,12 @@ impl Compiler<'_> {
         if let Some(text) = rule.limits.and_then(|limits| limits.fault(rule.effect)) {
             self.faults.push(fault(&rule, text));
         }
+        let denies = rule.effect == RuleEffect::Deny;
+        let asked = rule.resources.as_ref();
+        if let Some(text) = asked.and_then(|asked| asked.fault(denies, &rule.methods, rule.limits.is_some()))
+        {
+            self.faults.push(fault(&rule, text));
+        }
         let mut subjects = Vec::new();
         for principal in &rule.principals {
             match self.subject(principal) {
@@ -200,6 +210,7 @@ impl Compiler<'_> {
             methods_text: rule.methods.join(", "),
             not_after: rule.not_after,
             limits: rule.limits,
+            resources: rule.resources,
         }
     }
 

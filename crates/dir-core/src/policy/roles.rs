@@ -71,6 +71,7 @@ impl RoleBinding {
             methods: self.role.methods().iter().map(|m| (*m).to_owned()).collect(),
             not_after: None,
             limits: None,
+            resources: None,
         }
     }
 }

@@ -232,7 +232,7 @@ impl Engine {
         match facts {
             Ok(facts) => {
                 let at = stored.created.unwrap_or_else(|| self.0.deps.clock.now());
-                let change = Change::Put { cid, facts: Arc::new(facts), at, event };
+                let change = Change::Put { cid, facts: Arc::new(facts), at, event, owner: None };
                 Ok(Some(Found { change, _turn: turn }))
             }
             Err(why) => Ok(self.skip(&cid, &why)),

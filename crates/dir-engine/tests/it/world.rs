@@ -154,6 +154,10 @@ impl RecordIndex for Index {
         self.inner.row(cid).await
     }
 
+    async fn owner(&self, cid: &Cid) -> Result<Option<Arc<str>>, IndexError> {
+        self.inner.owner(cid).await
+    }
+
     fn contains(&self, cid: &Cid) -> bool {
         self.inner.contains(cid)
     }

@@ -3,7 +3,7 @@
 
 use super::failure::from_io;
 use super::lock::Lock;
-use super::{SledConfig, SledIndex};
+use super::{SledConfig, SledIndex, owners};
 use crate::log::first_seq;
 use dir_core::Clock;
 use dir_core::index::IndexError;
@@ -42,6 +42,16 @@ pub fn open_or_set_aside(mut config: SledConfig, clock: &dyn Clock) -> Result<Op
             std::fs::rename(&config.path, &path).map_err(|e| from_io("setting a damaged index aside", e))?;
             tracing::error!(reason, moved_to = %path.display(), "the index is damaged and starts empty");
             let index = SledIndex::open_locked(config, lock)?;
+            if let Some(db) = &*index.db.read() {
+                match owners::hand_on(&path, db) {
+                    Ok(count) => {
+                        tracing::info!(count, "who owns which record was taken out of the damaged index");
+                    }
+                    Err(reason) => {
+                        tracing::error!(reason, "who owned which record is lost with the damaged index");
+                    }
+                }
+            }
             Ok(Opened { index, set_aside: Some(SetAside { path, reason }) })
         }
         Err(other) => Err(other),

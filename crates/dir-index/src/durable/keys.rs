@@ -5,6 +5,7 @@ use dir_core::Cid;
 pub(super) const ROWS: &[u8] = b"r";
 pub(super) const EVENTS: &[u8] = b"e";
 pub(super) const USAGE: &[u8] = b"u";
+pub(super) const OWNERS: &[u8] = b"o";
 pub(super) const SUMMARY: &[u8] = b"m/summary";
 
 pub(super) fn row(cid: &Cid) -> [u8; 33] {
@@ -25,6 +26,12 @@ pub(super) fn usage(cid: &Cid) -> [u8; 33] {
 
 pub(super) fn usage_cid(key: &[u8]) -> Option<Cid> {
     Some(Cid::from_digest(key.strip_prefix(USAGE)?.try_into().ok()?))
+}
+
+pub(super) fn owner(cid: &Cid) -> [u8; 33] {
+    let mut key = [OWNERS[0]; 33];
+    key[1..].copy_from_slice(cid.digest());
+    key
 }
 
 /// Sequence numbers are big-endian: key order is their order.

@@ -10,6 +10,7 @@ mod keys;
 mod load;
 mod lock;
 mod marker;
+mod owners;
 mod rows;
 mod saved;
 mod writer;
@@ -160,6 +161,13 @@ impl RecordIndex for SledIndex {
     async fn row(&self, cid: &Cid) -> Result<Option<Row>, IndexError> {
         self.check_open()?;
         Ok(self.core.row(cid))
+    }
+
+    async fn owner(&self, cid: &Cid) -> Result<Option<Arc<str>>, IndexError> {
+        let (db, cid) = (self.db.read().clone().ok_or(IndexError::Closed)?, *cid);
+        tokio::task::spawn_blocking(move || owners::get(&db, &cid))
+            .await
+            .map_err(|e| IndexError::Backend { context: "reading an owner", source: e.into() })?
     }
 
     fn contains(&self, cid: &Cid) -> bool {

@@ -2,7 +2,7 @@
 //! makes them visible and answers. Callers that wait at the same time share a flush.
 
 use super::failure::from_sled;
-use super::{keys, marker, read_events, saved};
+use super::{keys, marker, owners, read_events, saved};
 use crate::codec::{Summary, encode_event, encode_row, encode_summary, encode_usage};
 use crate::core::Core;
 use crate::log::horizon;
@@ -18,8 +18,8 @@ use tokio::sync::{mpsc, oneshot};
 
 /// Operations of one sled batch at most: larger ones cost memory out of proportion.
 const BATCH_OPERATIONS: usize = 150;
-/// Operations of one change at most: its row, its counters and its event.
-const CHANGE_OPERATIONS: usize = 3;
+/// Operations of one change at most: its row, its counters, its owner and its event.
+const CHANGE_OPERATIONS: usize = 4;
 /// Changes that share a flush at most: bounds the time until the first of them is answered.
 const GROUP_CHANGES: usize = 2_048;
 /// Old events are removed so many at a time.
@@ -180,7 +180,14 @@ impl Writer {
                     self.write(&mut staged)?;
                 }
                 applied.push(match change {
-                    Change::Put { cid, facts, at, event } => self.put(&mut staged, cid, facts, *at, *event),
+                    Change::Put { cid, facts, at, event, owner } => {
+                        let applied = self.put(&mut staged, cid, facts, *at, *event);
+                        if let Some(owner) = owner.as_deref().filter(|_| applied.changed) {
+                            owners::put(&mut staged.batch, cid, owner);
+                            staged.operations += 1;
+                        }
+                        applied
+                    }
                     Change::Delete { cid, at, event } => self.delete(&mut staged, cid, *at, *event),
                 });
             }
@@ -220,7 +227,8 @@ impl Writer {
         let present = staged.rows.get(cid).copied().unwrap_or_else(|| self.core.contains(cid));
         if present {
             staged.batch.remove(&keys::row(cid)[..]);
-            staged.operations += 1;
+            owners::remove(&mut staged.batch, cid);
+            staged.operations += 2;
             if self.core.usage(cid).is_some_and(|usage| usage.total() > 0) {
                 staged.batch.remove(&keys::usage(cid)[..]);
                 staged.operations += 1;

@@ -283,7 +283,7 @@ async fn an_unfinished_snapshot_of_a_killed_process_does_no_harm() {
 async fn a_rebuild_fills_an_index_without_events() {
     let dir = tempfile::tempdir().unwrap();
     let index = SledIndex::open(config(dir.path())).unwrap();
-    let put = |n| Change::Put { cid: cid(n), facts: named("x"), at: Timestamp(7), event: None };
+    let put = |n| Change::Put { cid: cid(n), facts: named("x"), at: Timestamp(7), event: None, owner: None };
     index.apply((0..400).map(put).collect()).await.unwrap();
     drop(index);
     let index = SledIndex::open(config(dir.path())).unwrap();
@@ -294,6 +294,7 @@ async fn a_rebuild_fills_an_index_without_events() {
         facts: named("x"),
         at: Timestamp(8),
         event: Some(EventKind::RecordPulled),
+        owner: None,
     };
     assert_eq!(index.apply(vec![pulled]).await.unwrap()[0].seq, Some(1));
 }

@@ -5,6 +5,7 @@
 
 mod durable;
 mod memory;
+mod owners;
 mod saved;
 mod span;
 mod values;

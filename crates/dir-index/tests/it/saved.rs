@@ -20,7 +20,7 @@ fn saved(dir: &Path) -> PathBuf {
 fn again(at: i64) -> Vec<Change> {
     vec![
         Change::Delete { cid: cid(1), at: Timestamp(at), event: None },
-        Change::Put { cid: cid(1), facts: named("x"), at: Timestamp(at), event: None },
+        Change::Put { cid: cid(1), facts: named("x"), at: Timestamp(at), event: None, owner: None },
     ]
 }
 

@@ -41,7 +41,10 @@ async fn values_are_those_of_the_live_records() {
         for (n, facts) in records.iter().enumerate() {
             let facts = Arc::new(facts.clone());
             let at = Timestamp(i64::try_from(n).unwrap());
-            index.apply(vec![Change::Put { cid: cid(n), facts, at, event: None }]).await.unwrap();
+            index
+                .apply(vec![Change::Put { cid: cid(n), facts, at, event: None, owner: None }])
+                .await
+                .unwrap();
         }
         for kind in KINDS {
             assert_eq!(index.values(kind).await.unwrap(), naive(kind, &records), "{kind:?} of seed {seed}");

@@ -17,7 +17,7 @@ async fn filled(records: u64) -> MemoryIndex {
     let catalogue = Catalogue::new(3, LARGE);
     for n in 0..records {
         let (facts, at) = (Arc::new(catalogue.facts(n)), Timestamp(i64::try_from(n).unwrap()));
-        index.apply(vec![Change::Put { cid: cid(n), facts, at, event: None }]).await.unwrap();
+        index.apply(vec![Change::Put { cid: cid(n), facts, at, event: None, owner: None }]).await.unwrap();
     }
     index
 }

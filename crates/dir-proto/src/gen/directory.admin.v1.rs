@@ -139,6 +139,9 @@ pub struct ExplainOwnAccessRequest {
     /// Full method name, `/pkg.Service/Method`.
     #[prost(string, tag = "1")]
     pub method: ::prost::alloc::string::String,
+    /// CID of a record that the call would name: rules with conditions decide about it. Empty: about the call alone.
+    #[prost(string, tag = "2")]
+    pub resource: ::prost::alloc::string::String,
 }
 /// Asks what somebody may do.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -152,6 +155,9 @@ pub struct ExplainAccessRequest {
     /// SPIFFE ID of a gateway that calls for the subject; empty: the subject calls by itself.
     #[prost(string, tag = "3")]
     pub gateway: ::prost::alloc::string::String,
+    /// CID of a record that the call would name: rules with conditions decide about it. Empty: about the call alone.
+    #[prost(string, tag = "4")]
+    pub resource: ::prost::alloc::string::String,
 }
 /// A decision of the policy, and why it is what it is.
 #[derive(Clone, PartialEq, ::prost::Message)]
@@ -180,6 +186,12 @@ pub struct ExplainAccessResponse {
     /// Number of the policy in force; 0 when calls are not checked.
     #[prost(uint64, tag = "8")]
     pub policy_generation: u64,
+    /// The record that was asked about; empty without one.
+    #[prost(string, tag = "9")]
+    pub resource: ::prost::alloc::string::String,
+    /// Who pushed the record first, told to those who may ask about others; empty: nobody knows.
+    #[prost(string, tag = "10")]
+    pub owner: ::prost::alloc::string::String,
 }
 /// A rule of the policy.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]

@@ -119,10 +119,36 @@ pub async fn events_rise_and_page(subject: &Subject) {
     assert_eq!(index.events(0, 0).await.unwrap(), []);
 }
 
+/// The owner of the change that makes a row stays: over further puts, until the record is deleted. A rebuild, which knows
+/// no owners, changes none.
+pub async fn a_record_belongs_to_whoever_made_its_row(subject: &Subject) {
+    let index = subject.index.as_ref();
+    let put = |n: u64, owner: Option<&str>| Change::Put {
+        cid: cid(n),
+        facts: named("x"),
+        at: Timestamp(1),
+        event: None,
+        owner: owner.map(Into::into),
+    };
+    let delete = |n| Change::Delete { cid: cid(n), at: Timestamp(2), event: None };
+    let owner = async |n| index.owner(&cid(n)).await.unwrap().map(|owner| owner.to_string());
+    assert_eq!(owner(1).await, None);
+    index.apply(vec![put(1, Some("a")), put(1, Some("b")), put(2, None)]).await.unwrap();
+    index.apply(vec![put(1, Some("c")), put(1, None), put(2, Some("c"))]).await.unwrap();
+    assert_eq!((owner(1).await.as_deref(), owner(2).await), (Some("a"), None));
+    index.apply(vec![delete(1)]).await.unwrap();
+    assert_eq!(owner(1).await, None);
+    index.apply(vec![put(1, Some("d")), delete(2), put(2, Some("d"))]).await.unwrap();
+    assert_eq!((owner(1).await.as_deref(), owner(2).await.as_deref()), (Some("d"), Some("d")));
+    // More than a batch of them.
+    index.apply((10..310).map(|n| put(n, Some("e"))).collect()).await.unwrap();
+    assert_eq!((owner(10).await.as_deref(), owner(309).await.as_deref()), (Some("e"), Some("e")));
+}
+
 /// A rebuild writes rows without events.
 pub async fn no_event_asked_means_none_written(subject: &Subject) {
     let index = subject.index.as_ref();
-    let put = Change::Put { cid: cid(1), facts: named("x"), at: Timestamp(1), event: None };
+    let put = Change::Put { cid: cid(1), facts: named("x"), at: Timestamp(1), event: None, owner: None };
     let delete = Change::Delete { cid: cid(1), at: Timestamp(2), event: None };
     let applied = index.apply(vec![put, delete]).await.unwrap();
     assert!(applied.iter().all(|a| a.seq.is_none() && a.changed));

@@ -46,7 +46,7 @@ macro_rules! index_conformance {
     ($make:expr) => {
         $crate::index_conformance!(@each $make,
             a_put_makes_a_row, a_second_put_leaves_the_row_and_writes_its_event, a_delete_takes_everything,
-            changes_apply_in_their_order, events_rise_and_page, no_event_asked_means_none_written,
+            changes_apply_in_their_order, events_rise_and_page, a_record_belongs_to_whoever_made_its_row, no_event_asked_means_none_written,
             concurrent_changes_are_all_visible, readers_meet_each_record_once_while_others_change, a_closed_index_says_so, facts_come_back_exactly,
             order_is_newest_first_then_cid, pages_join_to_the_whole, limit_and_offset_count_over_pages,
             pages_are_stable_while_records_come_and_go, cids_page_in_digest_order, foreign_cursors_are_refused,
@@ -78,7 +78,13 @@ pub fn named(name: &str) -> Arc<RecordFacts> {
 
 /// A put of record `n`, with the event of a push.
 pub fn put(n: u64, facts: &Arc<RecordFacts>, at: i64) -> Change {
-    Change::Put { cid: cid(n), facts: facts.clone(), at: Timestamp(at), event: Some(EventKind::RecordPushed) }
+    Change::Put {
+        cid: cid(n),
+        facts: facts.clone(),
+        at: Timestamp(at),
+        event: Some(EventKind::RecordPushed),
+        owner: None,
+    }
 }
 
 /// A delete of record `n`, with its event.
@@ -135,6 +141,7 @@ pub async fn fill(index: &dyn RecordIndex, facts: Vec<RecordFacts>) -> Vec<Row> 
                 facts: row.facts.clone(),
                 at: row.indexed_at,
                 event: None,
+                owner: None,
             })
             .collect();
         index.apply(changes).await.unwrap();

@@ -11,6 +11,7 @@ const EXAMPLES: &str = "\
 Examples:
   dirctl access explain
   dirctl access explain /agntcy.dir.store.v1.StoreService/Push
+  dirctl access explain StoreService/Delete --resource baeareih…
   dirctl access explain StoreService/Pull --subject spiffe://partner.example/ns/dir/sa/reader
   dirctl access explain StoreService/Push --subject oidc:google:alice@acme.example \\
       --gateway spiffe://acme.example/ns/gateway/sa/oidc";
@@ -40,6 +41,9 @@ pub(crate) struct ExplainArgs {
     /// The subject comes through this gateway: a SPIFFE ID
     #[arg(long, value_name = "ID", requires = "subject")]
     gateway: Option<String>,
+    /// The call is about this record: rules with conditions on owner or labels decide
+    #[arg(long, value_name = "CID")]
+    resource: Option<String>,
 }
 
 #[derive(Serialize)]
@@ -48,6 +52,10 @@ struct Answer<'a> {
     #[serde(skip_serializing_if = "str::is_empty")]
     gateway: &'a str,
     method: &'a str,
+    #[serde(skip_serializing_if = "str::is_empty")]
+    resource: &'a str,
+    #[serde(skip_serializing_if = "str::is_empty")]
+    owner: &'a str,
     decision: &'a str,
     cause: &'a str,
     rule: Option<Rule<'a>>,
@@ -87,13 +95,17 @@ pub(crate) async fn run(context: &Context, command: &AccessCommand) -> Result<u8
     let AccessCommand::Explain(args) = command;
     let method = full(&args.method)?;
     let client = context.client().await?;
-    let told = client.explain_access(&method, args.subject.as_deref(), args.gateway.as_deref()).await?;
+    let told = client
+        .explain_access(&method, args.subject.as_deref(), args.gateway.as_deref(), args.resource.as_deref())
+        .await?;
     match context.out.format {
         Format::Human => context.out.line(human(&told).trim_end())?,
         Format::Json | Format::Yaml => context.out.value(&Answer {
             subject: &told.subject,
             gateway: &told.gateway,
             method: &told.method,
+            resource: &told.resource,
+            owner: &told.owner,
             decision: &told.decision,
             cause: &told.cause,
             rule: told.rule.as_ref().map(Rule::from),
@@ -125,6 +137,10 @@ fn human(told: &ExplainAccessResponse) -> String {
     let through = if told.gateway.is_empty() { String::new() } else { format!(" through {}", told.gateway) };
     let mut text = format!("{}: {}{through} calling {}\n", told.decision, told.subject, told.method);
     text.push_str(&format!("  {}\n", told.cause));
+    if !told.resource.is_empty() {
+        let owner = if told.owner.is_empty() { String::new() } else { format!(", owned by {}", told.owner) };
+        text.push_str(&format!("  about {}{owner}\n", told.resource));
+    }
     if let Some(rule) = &told.rule {
         text.push_str(&format!("  decided by {}\n", spelled(rule)));
     }

@@ -5,6 +5,7 @@ mod decisions;
 mod explained;
 mod faults;
 mod monotone;
+mod records;
 mod tables;
 
 use super::*;
@@ -58,6 +59,7 @@ pub(super) fn rule(id: &str, effect: RuleEffect, principals: &[&str], methods: &
         methods: methods.iter().map(|m| (*m).to_owned()).collect(),
         not_after: None,
         limits: None,
+        resources: None,
     }
 }
 

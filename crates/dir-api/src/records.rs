@@ -1,0 +1,79 @@
+//! Rules with conditions: what a policy says of each record that a call names.
+
+use crate::audit::Touched;
+use crate::authz::{Asking, Authorization};
+use crate::conn::Shared;
+use crate::layers::Call;
+use crate::status;
+use dir_core::identity::RoleClaims;
+use dir_core::{Cid, Principal};
+use dir_engine::{Engine, EngineError};
+use http::{HeaderValue, Request};
+use std::sync::Arc;
+use tonic::Status;
+
+/// Asked before a record is handed over or deleted; lets everything through where no rule depends on records.
+#[derive(Clone, Default)]
+pub(crate) struct RecordCheck(Option<Arc<Asker>>);
+
+/// Who makes the call, and with which method.
+pub(crate) struct Asker {
+    authorization: Authorization,
+    pub(crate) conn: Arc<Shared>,
+    own: Principal,
+    claims: Option<RoleClaims>,
+    delegated: Option<Principal>,
+    pub(crate) method: usize,
+    pub(crate) request_id: HeaderValue,
+    pub(crate) touched: Touched,
+}
+
+impl Asker {
+    pub(crate) fn asking(&self) -> Asking<'_> {
+        Asking { own: &self.own, claims: self.claims.as_ref(), delegated: self.delegated.as_ref() }
+    }
+
+    /// Who calls, or for whom it is called: whose the record has to be.
+    pub(crate) fn who(&self) -> &Principal {
+        self.delegated.as_ref().unwrap_or(&self.own)
+    }
+}
+
+impl RecordCheck {
+    /// For the records that a call will name; nothing without authorization, and for methods that name none.
+    pub(crate) fn of(conn: &Arc<Shared>, call: &Call) -> Option<Self> {
+        let authorization = conn.app().authorization.as_ref()?;
+        if !call.method().route.names_records() {
+            return None;
+        }
+        let asking = call.asking();
+        Some(Self(Some(Arc::new(Asker {
+            authorization: authorization.clone(),
+            conn: conn.clone(),
+            own: asking.own.clone(),
+            claims: asking.claims.cloned(),
+            delegated: asking.delegated.cloned(),
+            method: call.number(),
+            request_id: call.id.clone(),
+            touched: call.trail.touched().unwrap_or_default(),
+        }))))
+    }
+
+    /// That of the call that a request belongs to.
+    pub(crate) fn by<B>(request: &Request<B>) -> Self {
+        request.extensions().get().cloned().unwrap_or_default()
+    }
+
+    /// Whether the policy in force asks anything of records.
+    pub(crate) fn is_needed(&self) -> bool {
+        self.0.as_ref().is_some_and(|asker| asker.authorization.has_conditions())
+    }
+
+    /// Whether the call may be about this record.
+    pub(crate) async fn admit(&self, engine: &Engine, cid: &Cid) -> Result<(), Status> {
+        let Some(asker) = self.0.as_ref().filter(|_| self.is_needed()) else { return Ok(()) };
+        let failed = |error: EngineError| status::engine(&error, &asker.request_id);
+        let record = engine.traits(cid).await.map_err(failed)?;
+        asker.authorization.admit_record(asker, cid, &record)
+    }
+}
