@@ -11,14 +11,14 @@ pub mod mutate;
 mod targets;
 
 pub use targets::{
-    bundle_jwks, canonical_json, certificate_leaf, first_bytes, policy_csv, spiffe_id, wire_walk,
+    bundle_jwks, canonical_json, certificate_leaf, first_bytes, jwt_token, policy_csv, spiffe_id, wire_walk,
 };
 
 /// A target: its name, which is also that of its corpus and of its libFuzzer binary, and the function.
 pub type Target = (&'static str, fn(&[u8]));
 
 /// Every target.
-pub const TARGETS: [Target; 7] = [
+pub const TARGETS: [Target; 8] = [
     ("spiffe_id", spiffe_id),
     ("certificate_leaf", certificate_leaf),
     ("first_bytes", first_bytes),
@@ -26,4 +26,5 @@ pub const TARGETS: [Target; 7] = [
     ("policy_csv", policy_csv),
     ("wire_walk", wire_walk),
     ("canonical_json", canonical_json),
+    ("jwt_token", jwt_token),
 ];

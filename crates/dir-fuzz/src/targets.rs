@@ -1,14 +1,16 @@
 //! The targets.
 
+use data_encoding::BASE64URL_NOPAD;
 use dir_core::json::Doc;
 use dir_core::policy::{Effect, Matching, MethodCatalogue, UnknownMethod};
 use dir_core::{Policy, Principal, Record, SpiffeId, Timestamp};
-use dir_identity::Leaf;
 use dir_identity::federation::BundleDocument;
 use dir_identity::proxy::{Network, Parsed, parse};
+use dir_identity::{Leaf, judge_token};
 use dir_proto::wire;
 use std::io::Cursor;
 use std::sync::LazyLock;
+use std::time::Duration;
 
 /// A text that is a SPIFFE ID is one in its canonical spelling too, and keeps the limits.
 pub fn spiffe_id(bytes: &[u8]) {
@@ -106,6 +108,35 @@ pub fn policy_csv(bytes: &[u8]) {
     let open =
         text.contains('*') || text.contains("re:") || text.contains("other") || text.contains("xexample");
     assert!(open || !allowed[per..].contains(&true), "a rule lets in a domain that it does not name");
+}
+
+/// The keys that [`jwt_token`] holds tokens against, and the one token of the corpus that they sign.
+const JWT_KEYS: &str = r#"{"keys":[{"kty":"EC","use":"jwt-svid","kid":"fuzz","crv":"P-256","x":"1kkE8guZDO9OmlNQCjvjd2pciSKXqUGy8vakIjKbLyU","y":"rY5GMIL_tDEeGaiNDkqwBofxHmHTR8DQeZ0Kjyk4BGo"}]}"#;
+const JWT_GOOD: &str = "eyJhbGciOiAiRVMyNTYiLCAia2lkIjogImZ1enoiLCAidHlwIjogIkpXVCJ9.eyJzdWIiOiAic3BpZmZlOi8vZnV6ei5leGFtcGxlL3ciLCAiYXVkIjogWyJkaXJlY3RvcnkiXSwgImV4cCI6IDIwMDAwMDAwMDAsICJpYXQiOiAxNzAwMDAwMDAwfQ.3o93aFwlci_wEFENMUPM9IfYImNBFFY_TFYNJstqSwq-0_oNtzW6Dl4aTM4SVhJWU_zQlsZC63vImpG7B4EvoA";
+
+/// Whatever is shown as a token: only the very one that was signed is taken, and what is logged of others is bounded.
+/// Two lines are header and claims, for what lies behind the encoding.
+pub fn jwt_token(bytes: &[u8]) {
+    let Ok(text) = std::str::from_utf8(bytes) else { return };
+    let encoded = text.split_once('\n').map(|(header, claims)| {
+        let part = |text: &str| BASE64URL_NOPAD.encode(text.as_bytes());
+        format!("{}.{}.AAAA", part(header), part(claims))
+    });
+    let domain = "fuzz.example".parse().expect("a trust domain");
+    for token in [Some(text), encoded.as_deref()].into_iter().flatten() {
+        let now = Timestamp::from_secs(1_800_000_000);
+        match judge_token(token, "directory", Duration::from_secs(60), (&domain, JWT_KEYS.as_bytes()), now) {
+            Ok(identity) => {
+                assert_eq!(token, JWT_GOOD, "another token is taken");
+                assert_eq!(identity.id.as_str(), "spiffe://fuzz.example/w");
+            }
+            Err(refusal) => {
+                assert_ne!(token, JWT_GOOD, "{refusal:?}");
+                let detail = &refusal.detail;
+                assert!(detail.len() <= 4096 && !detail.contains(char::is_control), "{detail:?}");
+            }
+        }
+    }
 }
 
 /// A message that is a record has one canonical form, and comes back from it the same.

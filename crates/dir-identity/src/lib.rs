@@ -41,7 +41,7 @@ pub use door::{Origin, RefusedHook};
 pub use error::{EndpointError, IdentityError, WaitReason};
 pub use identity::{Health, Identity};
 pub use inspect::{Seen, inspect};
-pub use jwt::{JwtConfig, JwtSource, JwtSvid, JwtSvidError, JwtVerifier, TOKEN_MAX};
+pub use jwt::{JwtConfig, JwtSource, JwtSvid, JwtSvidError, JwtVerifier, TOKEN_MAX, judge_token};
 pub use leaf::Leaf;
 pub use plain::{PlainAccepted, PlainConfig, plain_loop};
 pub use refuse::{Presented, Refusal, RefuseReason};

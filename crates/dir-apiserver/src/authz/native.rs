@@ -160,6 +160,10 @@ fn conditions(resources: ResourcesText) -> Conditions {
 }
 
 #[cfg(test)]
+#[path = "native_mutated.rs"]
+mod mutated;
+
+#[cfg(test)]
 mod tests {
     use super::*;
 

@@ -75,4 +75,5 @@ targets! {
     policy_csv = 4;
     wire_walk = 5;
     canonical_json = 6;
+    jwt_token = 7;
 }

@@ -12,5 +12,5 @@ mod verifier;
 
 pub(crate) use bundle::{JwtBundle, KEYS_MAX};
 pub use fetch::{JwtSource, JwtSvid, JwtSvidError};
-pub use token::TOKEN_MAX;
+pub use token::{TOKEN_MAX, judge_token};
 pub use verifier::{JwtConfig, JwtVerifier};

@@ -1,12 +1,13 @@
 //! One token: what it claims, and whether it may (JWT-SVID, sections 2 and 3; RFC 7515, RFC 7519).
 
-use super::bundle::{JwtBundles, shown};
+use super::bundle::{JwtBundle, JwtBundles, shown};
 use super::key::Algorithm;
 use crate::federation::json;
 use data_encoding::BASE64URL_NOPAD as B64;
 use dir_core::identity::RoleClaims;
-use dir_core::{SpiffeId, Timestamp, TokenIdentity, TokenRefusal};
+use dir_core::{SpiffeId, Timestamp, TokenIdentity, TokenRefusal, TrustDomain};
 use serde_json::Value;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// Longest token that is looked at, in bytes.
@@ -54,6 +55,21 @@ struct Times {
     expires: Timestamp,
     not_before: Option<Timestamp>,
     issued: Option<Timestamp>,
+}
+
+/// Judges a token against the keys of one trust domain, a JWK set, without a Workload API: for diagnosis and for tests
+/// with bytes of all kinds.
+pub fn judge_token(
+    token: &str,
+    audience: &str,
+    leeway: Duration,
+    (domain, keys): (&TrustDomain, &[u8]),
+    now: Timestamp,
+) -> Result<TokenIdentity, TokenRefusal> {
+    let bundle = JwtBundle::from_jwks(domain, keys, &mut Vec::new());
+    let mut bundles = JwtBundles::default();
+    bundles.insert(Arc::new(bundle.map_err(|why| refuse(reason::UNKNOWN_TRUST_DOMAIN, why))?));
+    judge(token, &Rules { audiences: vec![audience.to_owned()], leeway }, &bundles, now)
 }
 
 /// Judges a token. The signature comes last: what fails anyway costs no arithmetic.
