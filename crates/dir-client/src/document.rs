@@ -19,6 +19,8 @@ pub struct Document {
 impl Document {
     /// A document from JSON text in any spelling. The error says what is wrong, with line and column where known.
     pub fn from_json(json: &[u8]) -> Result<Self, DocumentError> {
+        // Some editors put a byte order mark before the text (RFC 8259, section 8.1, lets readers ignore it).
+        let json = json.strip_prefix("\u{feff}".as_bytes()).unwrap_or(json);
         let doc = Doc::parse(json).map_err(|e| DocumentError(e.to_string()))?;
         let canonical = doc.canonical().map_err(|e| DocumentError(e.to_string()))?;
         let message = dir_proto::wire::encode_record(&doc).map_err(|e| DocumentError(e.to_string()))?;
@@ -44,4 +46,17 @@ impl Document {
 pub(crate) fn canonical_of(message: &[u8]) -> Result<Bytes, String> {
     let doc = dir_proto::wire::decode_record(message).map_err(|e| e.to_string())?;
     doc.ok_or("it holds no record")?.canonical().map_err(|e| e.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_byte_order_mark_is_no_part_of_a_document() {
+        let plain = Document::from_json(b"{\"a\":1}").unwrap();
+        let marked = Document::from_json("\u{feff}{\"a\":1}".as_bytes()).unwrap();
+        assert_eq!(marked.cid(), plain.cid());
+        assert!(Document::from_json("\u{feff}\u{feff}{}".as_bytes()).is_err(), "one is enough");
+    }
 }

@@ -1,7 +1,7 @@
 //! What a node says of itself: health, facts for clients, identity, index.
 
 use crate::client::Client;
-use crate::error::ClientError;
+use crate::error::{ClientError, Kind};
 use dir_proto::directory::admin::v1::{
     ExplainAccessRequest, ExplainAccessResponse, ExplainOwnAccessRequest, GetIdentityRequest,
     GetIdentityResponse, GetIndexStatusRequest, GetIndexStatusResponse, ListPartnersRequest,
@@ -71,7 +71,14 @@ impl Client {
     /// Whether the server (`""`) or one of its services serves.
     pub async fn health(&self, service: &str) -> Result<Health, ClientError> {
         let request = HealthRequest { service: service.to_owned() };
-        let answer: HealthResponse = self.unary(CHECK, &request).await?;
+        let answer: HealthResponse = self.unary(CHECK, &request).await.map_err(|error| match error.kind() {
+            Kind::NotFound => {
+                let cause = format!("the server knows no service {service:?}");
+                let next = "leave --service away: many servers, this product's among them, answer for the whole server alone";
+                ClientError::new(Kind::NotFound, error.what(), cause, next)
+            }
+            _ => error,
+        })?;
         Ok(match answer.status {
             1 => Health::Serving,
             2 => Health::NotServing,

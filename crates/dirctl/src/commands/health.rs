@@ -10,7 +10,7 @@ use serde::Serialize;
 const EXAMPLES: &str = "\
 Examples:
   dirctl health
-  dirctl health --service agntcy.dir.store.v1.StoreService --timeout 2s";
+  dirctl health --timeout 2s";
 
 /// Ask whether the server serves (exit code 0) or not (75)
 #[derive(Debug, Args)]

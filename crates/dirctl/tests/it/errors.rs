@@ -93,6 +93,16 @@ async fn wrong_configuration() {
 }
 
 #[tokio::test]
+async fn a_service_that_the_server_does_not_know() {
+    let node = Node::plain().await;
+    let ran = node.dirctl(&["health", "--service", "agntcy.dir.store.v1.Store"]).await;
+    assert_eq!(ran.code, Some(1), "{ran:?}");
+    assert!(ran.stderr.contains("knows no service \"agntcy.dir.store.v1.Store\""), "{ran:?}");
+    assert!(ran.stderr.contains("next: leave --service away"), "{ran:?}");
+    assert_eq!(node.dirctl(&["health"]).await.code, Some(0));
+}
+
+#[tokio::test]
 async fn bad_queries_come_back_with_the_server_s_words() {
     let node = Node::plain().await;
     let ran = node.dirctl(&["search", "--skill-id", "ten"]).await;
