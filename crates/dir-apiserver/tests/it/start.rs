@@ -98,7 +98,7 @@ fn a_taken_port_is_named_with_its_setting() {
             .output()
             .unwrap();
         let errors = String::from_utf8(output.stderr).unwrap();
-        assert_eq!(output.status.code(), Some(1), "{flag}: {errors}");
+        assert_eq!(output.status.code(), Some(4), "{flag}: {errors}");
         let wanted = format!("cannot listen on {address} ({key}): ");
         assert!(errors.contains(&wanted) && errors.contains("another process listens on port"), "{errors}");
     }
