@@ -8,6 +8,9 @@ const EXACT: f64 = 9_007_199_254_740_992.0;
 /// Digits that always fit a double exactly.
 const SHORT: usize = 15;
 
+/// Most digits, zeros behind them included, that a double is spelled with before its point and exponent are set.
+const DIGITS: usize = 24;
+
 /// Reads the JSON number at the start of `input`: its value (infinite when out of range) and length, or the
 /// offset of what is wrong with it.
 pub(super) fn scan(input: &[u8]) -> Result<(f64, usize), usize> {
@@ -44,24 +47,66 @@ pub(super) fn scan(input: &[u8]) -> Result<(f64, usize), usize> {
     text.parse().map(|value| (value, at)).or(Err(at))
 }
 
-/// Writes a finite double canonically: shortest digits that round-trip; plain when zero or
+/// Writes a finite double canonically: shortest digits that round-trip, of two that are equally near the even one (as
+/// ECMAScript engines and Go do; `Display` of the standard library takes the upper one); plain when zero or
 /// `1e-6 <= abs < 1e21`, else scientific with a signed exponent that is not padded.
 pub(super) fn write(out: &mut Vec<u8>, value: f64) {
     let abs = value.abs();
     if abs < EXACT && value.fract() == 0.0 {
-        write_integer(out, value);
-    } else if (1e-6..1e21).contains(&abs) {
+        return write_integer(out, value);
+    }
+    if value.is_sign_negative() {
+        out.push(b'-');
+    }
+    let mut buffer = ryu::Buffer::new();
+    let mut digits = [0_u8; DIGITS];
+    let (digits, point) = significant(buffer.format_finite(abs), &mut digits);
+    if !(1e-6..1e21).contains(&abs) {
+        out.push(digits[0]);
+        if digits.len() > 1 {
+            out.push(b'.');
+            out.extend_from_slice(&digits[1..]);
+        }
         // Writing into a Vec cannot fail.
-        let _ = write!(out, "{value}");
-    } else {
-        let start = out.len();
-        let _ = write!(out, "{value:e}");
-        if let Some(e) = out[start..].iter().position(|&byte| byte == b'e')
-            && out.get(start + e + 1) != Some(&b'-')
-        {
-            out.insert(start + e + 1, b'+');
+        let _ = write!(out, "e{:+}", point - 1);
+        return;
+    }
+    match usize::try_from(point) {
+        Ok(whole) if whole >= digits.len() => {
+            out.extend_from_slice(digits);
+            out.resize(out.len() + whole - digits.len(), b'0');
+        }
+        Ok(whole) if whole > 0 => {
+            out.extend_from_slice(&digits[..whole]);
+            out.push(b'.');
+            out.extend_from_slice(&digits[whole..]);
+        }
+        _ => {
+            out.extend_from_slice(b"0.");
+            out.resize(out.len() + usize::try_from(-point).unwrap_or_default(), b'0');
+            out.extend_from_slice(digits);
         }
     }
+}
+
+/// The significant digits of a decimal text, and where the point stands: the number is `0.digits` times ten to that.
+fn significant<'a>(text: &str, digits: &'a mut [u8; DIGITS]) -> (&'a [u8], i32) {
+    let (mantissa, exponent) = text.split_once('e').unwrap_or((text, "0"));
+    let (whole, fraction) = mantissa.split_once('.').unwrap_or((mantissa, ""));
+    let (mut count, mut point) = (0, exponent.parse().unwrap_or(0_i32));
+    for (at, digit) in whole.bytes().chain(fraction.bytes()).enumerate() {
+        point += i32::from(at < whole.len());
+        if count == 0 && digit == b'0' {
+            point -= 1;
+        } else if count < DIGITS {
+            digits[count] = digit;
+            count += 1;
+        }
+    }
+    while count > 1 && digits[count - 1] == b'0' {
+        count -= 1;
+    }
+    (&digits[..count], point)
 }
 
 /// A whole number below 2^53, with the sign of negative zero.

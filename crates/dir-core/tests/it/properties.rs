@@ -198,6 +198,12 @@ fn number() -> impl Strategy<Value = f64> {
         any::<f64>().prop_filter("finite", |value| value.is_finite()),
         any::<i64>().prop_map(|value| value.to_string().parse().unwrap()),
         (-1000..1000_i32).prop_map(f64::from),
+        // Quarters and eighths beside the limit of whole numbers: two shortest spellings are equally near.
+        (1_u64 << 52..1 << 53, 1..4_i32).prop_map(|(mantissa, shift)| {
+            f64::from_bits(
+                ((1023 + 52 - u64::from(shift.unsigned_abs())) << 52) | (mantissa & ((1 << 52) - 1)),
+            )
+        }),
         (0..=40_i32, any::<u16>())
             .prop_map(|(exponent, digits)| { format!("{digits}e{}", exponent - 15).parse().unwrap() }),
         Just(-0.0),

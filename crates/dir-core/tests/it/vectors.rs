@@ -51,6 +51,24 @@ fn numbers() {
     }
 }
 
+/// Two shortest spellings are equally near: the even one, as in ECMAScript (Number::toString, note 2) and Go.
+#[test]
+fn ties_between_spellings_go_to_the_even_digit() {
+    for (input, canonical) in [
+        ("2145860429408605.25", "2145860429408605.2"),
+        ("2145860429408605.75", "2145860429408605.8"),
+        ("-1125899906842624.25", "-1125899906842624.2"),
+        ("1125899906842624.125", "1125899906842624"),
+        ("5e-324", "5e-324"),
+        ("2.2250738585072014e-308", "2.2250738585072014e-308"),
+        ("0.000001234567890123456", "0.000001234567890123456"),
+        ("123456789012345680000.0", "123456789012345680000"),
+    ] {
+        let doc = Doc::parse(input.as_bytes()).unwrap();
+        assert_eq!(doc.canonical().unwrap(), canonical.as_bytes(), "{input}");
+    }
+}
+
 #[test]
 fn no_canonical_form() {
     let vectors = Doc::parse(VECTORS).unwrap();
