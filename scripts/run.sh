@@ -30,7 +30,8 @@ mkdir -p "$DATA"
 export DIRECTORY_LOGGER_LOG_FILE=$DATA/server.log
 "$OUT/dir-apiserver" serve --embedded-identity --state-dir "$DATA" \
   --listen-address "127.0.0.1:$PORT" --metrics-address "127.0.0.1:$OPS_PORT" \
-  --set "store.oci.local_dir=$DATA/store" --set "database.embedded.path=$DATA/index" &
+  --set "store.oci.local_dir=$DATA/store" --set "database.embedded.path=$DATA/index" \
+  --set audit.output=file --set "audit.path=$DATA/audit.jsonl" &
 SERVER=$!
 stop() { trap - EXIT; kill "$SERVER" 2>/dev/null || true; wait "$SERVER" || true; [ "$DEMO" = 0 ] || rm -rf "$DATA"; }
 trap stop EXIT
@@ -68,7 +69,7 @@ fi
 cat >&2 <<TEXT
 
 Ready: gRPC over mTLS on localhost:$PORT, ops on http://127.0.0.1:$OPS_PORT. Ctrl-C stops it.
-Its log: $DATA/server.log. In another terminal:
+Its log: $DATA/server.log, who did what: $DATA/audit.jsonl. In another terminal:
 
   export DIRECTORY_CLIENT_SERVER_ADDRESS=localhost:$PORT DIRECTORY_CLIENT_AUTH_MODE=x509
   export DIRECTORY_CLIENT_SPIFFE_SOCKET_PATH=unix://$DATA/workload.sock

@@ -8,7 +8,9 @@ use crate::records::Asker;
 use crate::status;
 use arc_swap::{ArcSwap, ArcSwapOption};
 use dir_core::identity::RoleClaims;
-use dir_core::policy::{Cause, Decision, Effect, Grants, MethodId, Policy, RecordTraits, RuleEffect};
+use dir_core::policy::{
+    Cause, Decision, Effect, Grants, MethodId, Narrowed, Policy, RecordTraits, RuleEffect,
+};
 use dir_core::{Cid, Principal, SpiffeId, Timestamp};
 use parking_lot::Mutex;
 use prometheus::{IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry};
@@ -225,6 +227,27 @@ impl Authorization {
             Effect::Deny => Err(status::not_allowed(path)),
             Effect::Unauthenticated => Err(status::not_authenticated()),
         }
+    }
+
+    /// Which records the answer to a call that goes on may show, and the generation of the policy that says so.
+    pub(crate) fn narrowed(&self, asker: &Asker) -> Result<(Narrowed, u64), Status> {
+        let active = self.0.active.load();
+        let Some(active) = active.as_deref() else { return Err(status::authorization_unavailable()) };
+        let (conn, asking) = (&asker.conn, asker.asking());
+        if asking.delegated.is_none() && conn.app().is_anonymous_discovery(asker.method, asking.own) {
+            return Ok((Narrowed::default(), active.generation));
+        }
+        let now = conn.app().clock.now();
+        let method = active.methods.get(asker.method).copied().flatten();
+        let own = Held::of(&conn.grants, active, asking.own, asking.claims);
+        let narrowed = match asking.delegated {
+            None => active.policy.narrowed(own.as_deref(), method, now),
+            Some(who) => {
+                let theirs = Held::of(&conn.delegated, active, who, None);
+                active.policy.narrowed_delegated(theirs.as_deref(), own.as_deref(), method, now)
+            }
+        };
+        Ok((narrowed, active.generation))
     }
 
     /// The limits of the rules that allow a call: for whom it is made, and who makes it.

@@ -48,9 +48,14 @@ pub(crate) enum Route {
 }
 
 impl Route {
-    /// Whether each message of the client names a record.
-    pub(crate) const fn names_records(self) -> bool {
-        matches!(self, Route::Pull | Route::Lookup | Route::Delete)
+    /// Whether each message of the client names a record, or the answer is of records: then a policy may depend on
+    /// the records.
+    pub(crate) const fn is_about_records(self) -> bool {
+        use Route::{CountRecords, Delete, ListRecordSummaries, Lookup, Pull, SearchCids, SearchRecords};
+        matches!(
+            self,
+            Pull | Lookup | Delete | SearchCids | SearchRecords | CountRecords | ListRecordSummaries
+        )
     }
 
     pub(crate) fn of(path: &str) -> Self {

@@ -115,6 +115,7 @@ mod tests {
             sort: Sort::Popularity,
             limit: Some(7),
             offset: 3,
+            scope: None,
         };
         let cids = request(&query);
         let records = SearchRecordsRequest::decode(cids.encode_to_vec().as_slice()).unwrap();

@@ -1,5 +1,7 @@
 //! Queries over the index: what may be asked. How it is answered belongs to the index adapters.
 
+use std::sync::Arc;
+
 /// Query types; the numbers are those of `agntcy.dir.search.v1.RecordQueryType` (16 is not used).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 #[repr(u8)]
@@ -100,6 +102,38 @@ pub struct Query {
     pub limit: Option<u64>,
     /// Leave out so many first.
     pub offset: u64,
+    /// Which records the answer may show; `None` for all. Never part of a request: the policy says it.
+    pub scope: Option<Arc<Scope>>,
+}
+
+/// Which records somebody may be shown, by their labels: those with a label of every group, and none that is hidden.
+/// Labels are compared by [`label_fits`](crate::policy::label_fits).
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Scope {
+    /// Of each group one label at least.
+    pub shown: Vec<Vec<String>>,
+    /// None of these.
+    pub hidden: Vec<String>,
+}
+
+impl Scope {
+    /// Whether a record with these labels may be shown.
+    pub fn shows(&self, labels: &[String]) -> bool {
+        let has = |wanted: &String| labels.iter().any(|label| crate::policy::label_fits(wanted, label));
+        self.shown.iter().all(|group| group.iter().any(has)) && !self.hidden.iter().any(has)
+    }
+
+    /// Whether every record may be shown.
+    pub fn is_everything(&self) -> bool {
+        self.shown.is_empty() && self.hidden.is_empty()
+    }
+
+    /// What both show.
+    pub fn and(mut self, other: Self) -> Self {
+        self.shown.extend(other.shown);
+        self.hidden.extend(other.hidden);
+        self
+    }
 }
 
 /// Why a query cannot be answered as asked. The texts reach clients.

@@ -10,6 +10,7 @@ mod cursor;
 mod dict;
 mod durable;
 mod fold;
+mod label;
 mod log;
 mod memory;
 mod packed;

@@ -5,6 +5,7 @@
 //! excluding.
 
 use crate::fold::fold;
+use crate::label::Label;
 use crate::pattern::Pattern;
 use dir_core::query::{Filter, Query, QueryError, QueryKind};
 use std::collections::BTreeMap;
@@ -75,8 +76,18 @@ pub(crate) enum Join {
 /// One condition on a record.
 #[derive(Debug, Clone)]
 pub(crate) enum Test {
-    Text { field: TextField, values: Values },
-    Rows { field: PairField, left: Vec<Pattern>, right: Vec<Pattern>, join: Join },
+    Text {
+        field: TextField,
+        values: Values,
+    },
+    Rows {
+        field: PairField,
+        left: Vec<Pattern>,
+        right: Vec<Pattern>,
+        join: Join,
+    },
+    /// One of these labels at least.
+    Labels(Vec<Label>),
 }
 
 /// A compiled query: all of `include`, none of `exclude`.
@@ -100,6 +111,7 @@ impl Plan {
         self.include.iter().chain(&self.exclude).any(|test| match test {
             Test::Text { values, .. } => !values.comparisons.is_empty() || globs(&values.patterns),
             Test::Rows { left, right, .. } => globs(left) || globs(right),
+            Test::Labels(_) => false,
         })
     }
 
@@ -115,8 +127,17 @@ impl Plan {
         for filter in &query.filters {
             builder.add(filter)?;
         }
-        Ok(builder.finish())
+        let mut plan = builder.finish();
+        if let Some(scope) = &query.scope {
+            plan.include.extend(scope.shown.iter().map(|group| labels(group)));
+            plan.exclude.extend((!scope.hidden.is_empty()).then(|| labels(&scope.hidden)));
+        }
+        Ok(plan)
     }
+}
+
+fn labels(wanted: &[String]) -> Test {
+    Test::Labels(wanted.iter().filter_map(|label| Label::of(label)).collect())
 }
 
 #[derive(Default)]

@@ -58,6 +58,7 @@ fn query(
         sort: sort(sort_mode),
         limit: limit.filter(|n| *n > 0).map(u64::from),
         offset: offset.map_or(0, u64::from),
+        scope: None,
     })
 }
 

@@ -2,8 +2,9 @@
 //! The same seed gives the same records in every build.
 
 use dir_core::facts::{ClassFact, LocatorFact, ModuleFact, RecordFacts};
-use dir_core::query::{Filter, Query, QueryKind, Sort};
+use dir_core::query::{Filter, Query, QueryKind, Scope, Sort};
 use serde_json::{Value, json};
+use std::sync::Arc;
 
 const CATEGORIES: [&str; 12] = [
     "natural_language_processing",
@@ -312,6 +313,25 @@ pub fn query(n: &mut Numbers, records: &[RecordFacts]) -> Query {
         sort: *n.pick(&[Sort::Recency, Sort::Popularity, Sort::ProviderCount]),
         limit: if n.one_in(3) { Some(n.below(20) as u64) } else { None },
         offset: if n.one_in(3) { n.below(12) as u64 } else { 0 },
+        scope: n.one_in(4).then(|| Arc::new(scope(n, records))),
+    }
+}
+
+/// What somebody may see: labels of records, whole ones and such with others below, in any case.
+fn scope(n: &mut Numbers, records: &[RecordFacts]) -> Scope {
+    let mut some = |most: usize| -> Vec<String> { (0..n.below(most)).map(|_| label(n, records)).collect() };
+    let hidden = some(3);
+    let groups = [some(6), some(40)];
+    Scope { shown: groups.into_iter().filter(|group| group.len() > 2).collect(), hidden }
+}
+
+fn label(n: &mut Numbers, records: &[RecordFacts]) -> String {
+    let labels = records.get(n.below(records.len().max(1))).map(RecordFacts::labels).unwrap_or_default();
+    let label = if labels.is_empty() { "/skills/none".to_owned() } else { n.pick(&labels).clone() };
+    match n.below(6) {
+        0 => label.to_uppercase().replacen("/SKILLS/", "/skills/", 1),
+        1 | 2 => format!("{}/*", label.rsplit_once('/').map_or("", |(above, _)| above)),
+        _ => label,
     }
 }
 

@@ -11,7 +11,8 @@ pub fn answer(rows: &[Row], query: &Query) -> Result<Vec<Cid>, QueryError> {
     let mut found = Vec::new();
     check(&query.filters)?;
     for row in rows {
-        if accepts(&row.facts, &query.filters) {
+        let shown = query.scope.as_ref().is_none_or(|scope| scope.shows(&row.facts.labels()));
+        if shown && accepts(&row.facts, &query.filters) {
             found.push(row);
         }
     }

@@ -7,7 +7,7 @@ use crate::delegated::Gateway;
 use crate::status;
 use bytes::Bytes;
 use dir_core::identity::RoleClaims;
-use dir_core::policy::{Asked, Effect, Explanation, RECORD_METHODS, Rule, RuleEffect};
+use dir_core::policy::{Asked, Effect, Explanation, RECORD_METHODS, Rule, RuleEffect, SEARCH_METHODS};
 use dir_core::{Cid, Peer, Principal, SpiffeId};
 use dir_proto::convert;
 use dir_proto::directory::admin::v1 as pb;
@@ -102,15 +102,16 @@ async fn explain(
     };
     let (policy, generation) = authorization.active().ok_or_else(status::authorization_unavailable)?;
     let now = app.clock.now();
-    let Explanation { decision, misses } = match cid.filter(|_| RECORD_METHODS.contains(&method)) {
-        None => policy.explain_call(asked, method, now),
-        Some(cid) => {
-            let unknown = |_index_failed| Status::unavailable("the index does not answer");
-            let record = app.engine.traits(&cid).await.map_err(unknown)?;
-            answer.owner = record.owner.clone().filter(|_| told).unwrap_or_default();
-            policy.explain_record(asked, method, now, &record)
-        }
-    };
+    let Explanation { decision, misses } =
+        match cid.filter(|_| RECORD_METHODS.contains(&method) || SEARCH_METHODS.contains(&method)) {
+            None => policy.explain_call(asked, method, now),
+            Some(cid) => {
+                let unknown = |_index_failed| Status::unavailable("the index does not answer");
+                let record = app.engine.traits(&cid).await.map_err(unknown)?;
+                answer.owner = record.owner.clone().filter(|_| told).unwrap_or_default();
+                policy.explain_record(asked, method, now, &record)
+            }
+        };
     decision.effect.as_str().clone_into(&mut answer.decision);
     decision.reason().clone_into(&mut answer.cause);
     answer.policy_generation = generation;

@@ -3,6 +3,7 @@
 use super::rpc::{self, encode};
 use crate::app::Inner;
 use crate::body::RequestBody;
+use crate::records::RecordCheck;
 use crate::status;
 use bytes::Bytes;
 use dir_core::index::Row;
@@ -62,9 +63,10 @@ fn name(number: i32) -> String {
 
 pub(crate) async fn summaries(app: &Inner, id: HeaderValue, request: Request<RequestBody>) -> Response<Body> {
     let (engine, limit) = (&app.engine, app.config.max_send_msg_size);
+    let check = RecordCheck::by(&request);
     // Same fields, same numbers as a search.
     rpc::unary(request, |message: pb::SearchCiDsRequest| async move {
-        let query = Query::try_from(message).map_err(status::convert)?;
+        let query = check.view()?.of(Query::try_from(message).map_err(status::convert)?);
         let page = engine.summaries(&query).await.map_err(|e| status::engine(&e, &id))?;
         let answer = pb::ListRecordSummariesResponse {
             records: page.rows.iter().map(summary).collect(),
@@ -109,6 +111,11 @@ fn sendable(what: &str, message: Bytes, limit: usize) -> Result<Bytes, Status> {
 pub(crate) async fn explained(engine: &Engine, query: &Query) -> Option<Status> {
     let (reason, detail) = match engine.why_empty(query).await.ok()? {
         Emptiness::NoRecords => ("no-records", "no record is stored here".to_owned()),
+        // Whether one that is hidden matches is not told: that would be a way to ask about it.
+        Emptiness::NoMatch if query.scope.is_some() => {
+            let text = "no record that the policy lets this caller see matches the filters";
+            ("filtered-by-policy", text.to_owned())
+        }
         Emptiness::NoMatch => ("no-match", "no record matches the filters".to_owned()),
         Emptiness::BeyondOffset(matches) => {
             ("beyond-offset", format!("{matches} records match, all of them before the offset"))

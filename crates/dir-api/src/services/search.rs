@@ -5,6 +5,7 @@ use super::rpc::{self, encode};
 use super::store::{cid_message, record_message};
 use crate::app::Inner;
 use crate::body::RequestBody;
+use crate::records::RecordCheck;
 use crate::status;
 use bytes::{BufMut, Bytes, BytesMut};
 use dir_core::query::Query;
@@ -17,8 +18,10 @@ use tonic::body::Body;
 
 pub(crate) async fn cids(app: &Inner, id: HeaderValue, request: Request<RequestBody>) -> Response<Body> {
     let engine = app.engine.clone();
+    let check = RecordCheck::by(&request);
     rpc::server_stream(request, move |message: pb::SearchCiDsRequest| {
-        let query = Query::try_from(message).map_err(status::convert)?;
+        let mut view = check.view()?;
+        let query = view.of(Query::try_from(message).map_err(status::convert)?);
         let pages = engine.search(query.clone()).map_err(move |e| status::engine(&e, &id));
         let empty = Arc::new(AtomicBool::new(true));
         let seen = empty.clone();
@@ -29,7 +32,8 @@ pub(crate) async fn cids(app: &Inner, id: HeaderValue, request: Request<RequestB
         });
         let found = pages
             .map_ok(|cids| stream::iter(cids.into_iter().map(|cid| Ok(cid_message(&cid)))))
-            .try_flatten();
+            .try_flatten()
+            .map(move |found| view.still().and(found));
         let end = stream::once(async move {
             if empty.load(Ordering::Relaxed) { listing::explained(&engine, &query).await } else { None }
         });
@@ -41,8 +45,10 @@ pub(crate) async fn cids(app: &Inner, id: HeaderValue, request: Request<RequestB
 pub(crate) async fn records(app: &Inner, id: HeaderValue, request: Request<RequestBody>) -> Response<Body> {
     let engine = &app.engine;
     let (limit, outflow) = (app.config.max_send_msg_size, request.body().outflow());
+    let check = RecordCheck::by(&request);
     rpc::server_stream(request, |message: pb::SearchRecordsRequest| {
-        let query = Query::try_from(message).map_err(status::convert)?;
+        let mut view = check.view()?;
+        let query = view.of(Query::try_from(message).map_err(status::convert)?);
         let found = engine.search_records(query, record_message, move || outflow.read());
         let engine = engine.clone();
         Ok(found.filter_map(move |record| {
@@ -60,16 +66,16 @@ pub(crate) async fn records(app: &Inner, id: HeaderValue, request: Request<Reque
                 }
                 other => Some(other.map_err(|e| status::engine(&e, &id))),
             };
-            std::future::ready(sent)
+            std::future::ready(sent.map(|found| view.still().and(found)))
         }))
     })
     .await
 }
 
 pub(crate) async fn count(app: &Inner, id: HeaderValue, request: Request<RequestBody>) -> Response<Body> {
-    let engine = &app.engine;
+    let (engine, check) = (&app.engine, RecordCheck::by(&request));
     rpc::unary(request, |message: pb::CountRecordsRequest| async move {
-        let query = Query::try_from(message).map_err(status::convert)?;
+        let query = check.view()?.of(Query::try_from(message).map_err(status::convert)?);
         let total = engine.count(&query).await.map_err(|e| status::engine(&e, &id))?;
         Ok(encode(&pb::CountRecordsResponse { total_count: u32::try_from(total).unwrap_or(u32::MAX) }))
     })

@@ -25,16 +25,20 @@ pub(crate) fn csv(text: &str) -> Policy {
 }
 
 /// A node with authorization, and who the next connection is.
-struct Guarded {
-    node: Node,
+pub(crate) struct Guarded {
+    pub(crate) node: Node,
     who: Arc<Mutex<Principal>>,
 }
 
 impl Guarded {
     async fn unset() -> Self {
+        Self::shaped(Setup::default()).await
+    }
+
+    pub(crate) async fn shaped(setup: Setup) -> Self {
         let who = Arc::new(Mutex::new(Principal::Anonymous));
         let next = who.clone();
-        let node = Node::shaped(Setup { authorized: true, ..Setup::default() }, move |_, mut conn| {
+        let node = Node::shaped(Setup { authorized: true, ..setup }, move |_, mut conn| {
             Arc::make_mut(&mut conn.peer).principal = next.lock().clone();
             conn
         })
@@ -48,11 +52,11 @@ impl Guarded {
         guarded
     }
 
-    fn set(&self, policy: Policy) -> u64 {
+    pub(crate) fn set(&self, policy: Policy) -> u64 {
         self.node.authorization.as_ref().unwrap().set(policy)
     }
 
-    fn become_caller(&self, id: &str) -> &Node {
+    pub(crate) fn become_caller(&self, id: &str) -> &Node {
         *self.who.lock() = Principal::Spiffe(id.parse().unwrap());
         &self.node
     }

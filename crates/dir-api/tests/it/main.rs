@@ -14,6 +14,7 @@ mod jobs;
 mod life;
 mod listing;
 mod naming;
+mod narrowed;
 mod node;
 mod protocol;
 mod push;

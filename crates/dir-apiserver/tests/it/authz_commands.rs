@@ -142,6 +142,44 @@ fn f5_explain_names_the_rule_and_the_nearest() {
 }
 
 #[test]
+fn f5_explain_tells_of_a_record_what_its_owner_and_its_labels_decide() {
+    let files = Files::new();
+    let search = "/agntcy.dir.search.v1.SearchService/SearchRecords";
+    let delete = "/agntcy.dir.store.v1.StoreService/Delete";
+    let rule = |id: &str, effect: &str, method: &str, resources: &str| {
+        format!(
+            "  - {{id: {id}, effect: {effect}, principals: [\"spiffe://acme.example/**\"], methods: [{method}], \
+             resources: {resources}}}\n"
+        )
+    };
+    let text = format!(
+        "version: 1\nrules:\n{}{}{}",
+        rule("own", "allow", delete, "{owner: self}"),
+        rule("keep", "deny", delete, "{labels: [/domains/finance/*]}"),
+        rule("shown", "allow", search, "{labels: [/domains/technology]}"),
+    );
+    let policy = files.write("policy.yaml", &text);
+    let me = "spiffe://acme.example/w";
+    let explain = |method: &str, record: &[&str]| {
+        let mut args = vec!["explain", "--policy", &policy, "--subject", me, "--method", method];
+        args.extend(record);
+        let (code, told) = json(&args);
+        (code, told["decision"].clone(), told["rule"]["id"].clone(), told["nearest"][0]["id"].clone())
+    };
+    let none = serde_json::Value::Null;
+    let allowed = |rule: &str| (Some(0), "allow".into(), rule.into(), none.clone());
+    assert_eq!(explain(delete, &["--owner", me]), allowed("own"));
+    let refused = (Some(1), "deny".into(), none.clone(), "own".into());
+    assert_eq!(explain(delete, &["--owner", "spiffe://acme.example/other"]), refused);
+    assert_eq!(explain(delete, &["--label", "/skills/a"]), refused, "nobody's");
+    let kept = explain(delete, &["--owner", me, "--label", "/skills/a", "--label", "/domains/finance/x"]);
+    assert_eq!((kept.0, kept.2), (Some(1), "keep".into()));
+    assert_eq!(explain(search, &["--label", "/domains/technology"]), allowed("shown"));
+    assert_eq!(explain(search, &["--label", "/domains/art"]).0, Some(1), "a search does not show it");
+    assert_eq!(explain(search, &[]), allowed("shown"), "the method alone");
+}
+
+#[test]
 fn f10_explain_looks_at_another_time() {
     let policy = example("organisation.yaml");
     let at = |time: &str| {

@@ -1,13 +1,22 @@
-//! Conditions of a rule over the record that a call names: whose it is, and what it is labelled with.
+//! Conditions of a rule over the records that a call is about: whose they are, and what they are labelled with.
 
 use super::subject::PATTERN_MAX;
 use crate::identity::Principal;
 
-/// Methods that name the records they are about, one a message: the only ones whose rules can have conditions.
+/// Methods that name the records they are about, one a message: the rules about them can have conditions.
 pub const RECORD_METHODS: [&str; 3] = [
     "/agntcy.dir.store.v1.StoreService/Pull",
     "/agntcy.dir.store.v1.StoreService/Lookup",
     "/agntcy.dir.store.v1.StoreService/Delete",
+];
+
+/// Methods whose answers a policy narrows: a rule with labels may be about them as well, and then says which records
+/// the answer may show.
+pub const SEARCH_METHODS: [&str; 4] = [
+    "/agntcy.dir.search.v1.SearchService/SearchCIDs",
+    "/agntcy.dir.search.v1.SearchService/SearchRecords",
+    "/agntcy.dir.search.v1.SearchService/CountRecords",
+    "/agntcy.dir.search.v1.SearchService/ListRecordSummaries",
 ];
 
 /// Most labels of one rule.
@@ -56,7 +65,8 @@ impl Conditions {
                 format!("a rule has at most {LABELS_MAX} labels")
             }
             _ => {
-                return method_fault(methods).or_else(|| self.labels.iter().find_map(|l| label_fault(l)));
+                let methods = method_fault(methods, self.owner.is_some());
+                return methods.or_else(|| self.labels.iter().find_map(|l| label_fault(l)));
             }
         };
         Some(text)
@@ -83,12 +93,16 @@ impl Conditions {
     }
 
     fn labelled(&self, of: &[String]) -> bool {
-        let fits = |wanted: &str, label: &str| match wanted.strip_suffix('*') {
-            // What is left ends with a slash: only whole words match.
-            Some(above) => label.len() > above.len() && label.starts_with(above),
-            None => label == wanted,
-        };
-        self.labels.iter().any(|wanted| of.iter().any(|label| fits(wanted, label)))
+        self.labels.iter().any(|wanted| of.iter().any(|label| label_fits(wanted, label)))
+    }
+}
+
+/// Whether a label is the one that a rule names, or lies below it.
+pub fn label_fits(wanted: &str, label: &str) -> bool {
+    match wanted.strip_suffix('*') {
+        // What is left ends with a slash: only whole words match.
+        Some(above) => label.len() > above.len() && label.starts_with(above),
+        None => label == wanted,
     }
 }
 
@@ -97,10 +111,17 @@ fn owns(who: &Principal, record: &RecordTraits) -> bool {
     who.can_own() && record.owner.as_deref() == Some(who.as_str())
 }
 
-fn method_fault(methods: &[String]) -> Option<String> {
-    let other = methods.iter().find(|m| !RECORD_METHODS.contains(&m.as_str()))?;
-    let known = RECORD_METHODS.join(", ");
-    Some(format!("`resources` is for methods that name records, {known}: {other} is none of them"))
+fn method_fault(methods: &[String], owner: bool) -> Option<String> {
+    let searches = |method: &String| SEARCH_METHODS.contains(&method.as_str());
+    let other = methods.iter().find(|m| !RECORD_METHODS.contains(&m.as_str()) && !searches(m));
+    if let Some(other) = other {
+        let known = RECORD_METHODS.into_iter().chain(SEARCH_METHODS).collect::<Vec<_>>().join(", ");
+        return Some(format!(
+            "`resources` is for methods that are about records, {known}: {other} is none of them"
+        ));
+    }
+    let search = methods.iter().find(|method| owner && searches(method))?;
+    Some(format!("searches are narrowed by `labels` only: give {search} a rule without `owner`"))
 }
 
 fn label_fault(label: &str) -> Option<String> {
@@ -187,6 +208,10 @@ mod tests {
         for label in ["skills/a", "/", "/*", "", "/skills/*/a", "/skills/a*"] {
             assert!(conditions(None, &[label]).fault(true, &delete, false).is_some(), "{label}");
         }
+        let search = SEARCH_METHODS.map(str::to_owned);
+        assert_eq!(conditions(None, &["/skills/a"]).fault(false, &search, false), None);
+        let text = good.fault(false, &search, false).unwrap();
+        assert!(text.contains("narrowed by `labels` only") && text.contains("SearchCIDs"), "{text}");
         let many = Conditions { owner: None, labels: vec!["/skills/a".to_owned(); LABELS_MAX + 1] };
         assert!(many.fault(true, &delete, false).unwrap().contains("at most 64"));
     }

@@ -16,12 +16,15 @@ mod methods;
 mod native;
 mod problem;
 mod roles;
+mod scope;
 mod subject;
 
 #[cfg(test)]
 mod tests;
 
-pub use conditions::{Conditions, LABELS_MAX, Ownership, RECORD_METHODS, RecordTraits};
+pub use conditions::{
+    Conditions, LABELS_MAX, Ownership, RECORD_METHODS, RecordTraits, SEARCH_METHODS, label_fits,
+};
 pub use csv::{POLICY_MAX_BYTES, POLICY_MAX_RULES};
 pub use explain::{Asked, Difference, Explanation, Miss};
 pub use id_pattern::IdPattern;
@@ -29,6 +32,7 @@ pub use methods::{MethodCatalogue, MethodId, MethodSet, PERMISSIONS, Permission}
 pub use native::{NativeRule, RuleLimits};
 pub use problem::{Fault, PolicyError, Warning, WarningKind};
 pub use roles::{Role, RoleBinding};
+pub use scope::Narrowed;
 pub use subject::{PATTERN_MAX, Subject};
 
 use crate::identity::{Principal, RoleClaims};

@@ -6,6 +6,7 @@
 mod facts;
 
 use crate::dict::Dict;
+use crate::label::Label;
 use crate::packed::Packed;
 use crate::pairs::Pairs;
 use crate::plan::{PairField, Plan, Test, TextField};
@@ -182,6 +183,10 @@ impl Chunk {
         match test {
             Test::Text { field, values } => self.texts[*field as usize].select(values),
             Test::Rows { field, left, right, join } => self.pairs[*field as usize].select(left, right, *join),
+            Test::Labels(labels) => {
+                let of = |label: &Label| label.select(&self.pairs[label.field as usize]);
+                Cow::Owned(labels.iter().map(of).fold(RoaringBitmap::new(), |all, some| all | some))
+            }
         }
     }
 

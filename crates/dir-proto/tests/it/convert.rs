@@ -31,6 +31,7 @@ fn a_search_becomes_a_query() {
         sort: Sort::Popularity,
         limit: Some(50),
         offset: 100,
+        scope: None,
     };
     assert_eq!(Query::try_from(request.clone()), Ok(expected.clone()));
     let SearchCiDsRequest { queries, limit, offset, sort_mode } = request;

@@ -5,6 +5,7 @@ use crate::fail::Fail;
 use crate::output::Format;
 use clap::{Args, Subcommand};
 use dir_client::{AccessRule, ExplainAccessResponse, exit};
+use dir_core::policy::PERMISSIONS;
 use serde::Serialize;
 
 const EXAMPLES: &str = "\
@@ -32,7 +33,7 @@ pub(crate) enum AccessCommand {
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct ExplainArgs {
-    /// Method: /pkg.Service/Method, or Service/Method for those of agntcy.dir.store.v1
+    /// Method: /pkg.Service/Method, or Service/Method: the last word of a known service
     #[arg(value_name = "METHOD", default_value = USUAL)]
     method: String,
     /// Ask about somebody else: a SPIFFE ID, oidc:PROVIDER:NAME, anonymous:http or anonymous
@@ -123,8 +124,9 @@ fn full(text: &str) -> Result<String, Fail> {
     let name = text.trim_start_matches('/');
     match name.split_once('/') {
         Some((service, method)) if !service.is_empty() && !method.is_empty() => {
-            let package = if service.contains('.') { "" } else { "agntcy.dir.store.v1." };
-            Ok(format!("/{package}{name}"))
+            let named = |known: &&str| known.rsplit('.').next() == Some(service);
+            let known = PERMISSIONS.iter().map(|(service, _)| *service).find(named).unwrap_or(service);
+            Ok(format!("/{known}/{method}"))
         }
         _ => Err(Fail::usage(
             format!("{text:?} is no method"),
@@ -173,6 +175,7 @@ mod tests {
             ("/agntcy.dir.store.v1.StoreService/Push", "/agntcy.dir.store.v1.StoreService/Push"),
             ("grpc.health.v1.Health/Check", "/grpc.health.v1.Health/Check"),
             ("StoreService/Push", "/agntcy.dir.store.v1.StoreService/Push"),
+            ("SearchService/SearchCIDs", "/agntcy.dir.search.v1.SearchService/SearchCIDs"),
         ] {
             assert_eq!(full(text).unwrap(), name);
         }

@@ -188,6 +188,7 @@ pub(crate) async fn run(context: &Context, args: SearchArgs) -> Result<u8, Fail>
         },
         limit: (args.limit > 0).then_some(u64::from(args.limit)),
         offset: u64::from(args.offset),
+        scope: None,
     };
     let client = context.client().await?;
     if args.count {

@@ -75,6 +75,64 @@ async fn f5_access_explain_says_who_i_am_and_which_rule_decides() {
 }
 
 #[tokio::test]
+async fn access_explain_says_of_a_record_whether_it_may_be_deleted_and_is_shown() {
+    use dir_core::policy::{Conditions, NativeRule, Ownership, RuleEffect, SEARCH_METHODS, UnknownMethod};
+    let dir = tempfile::tempdir().unwrap();
+    let api = workload_api(dir.path(), "example.org", "spiffe://example.org/node").await;
+    let socket = api.socket_uri();
+    let rule = |id: &str, effect, methods: &[&str], resources| NativeRule {
+        id: id.to_owned(),
+        line: None,
+        effect,
+        principals: vec!["spiffe://example.org/**".to_owned()],
+        methods: methods.iter().map(|method| (*method).to_owned()).collect(),
+        not_after: None,
+        limits: None,
+        resources,
+    };
+    let own = Conditions { owner: Some(Ownership::Own), labels: Vec::new() };
+    let secret = Conditions { owner: None, labels: vec!["/skills/secret/*".to_owned()] };
+    let rules = vec![
+        rule("work", RuleEffect::Allow, &["@read", "/agntcy.dir.store.v1.StoreService/Push"], None),
+        rule("own", RuleEffect::Allow, &["/agntcy.dir.store.v1.StoreService/Delete"], Some(own)),
+        rule("secret", RuleEffect::Deny, &SEARCH_METHODS, Some(secret)),
+    ];
+    let catalogue = dir_api::method_catalogue();
+    let policy = dir_core::Policy::from_rules(rules, None, &catalogue, UnknownMethod::Error).unwrap().policy;
+    let node = Node::guarded(socket.clone(), Some(policy)).await;
+    let env = [
+        ("DIRECTORY_CLIENT_SERVER_ADDRESS", node.address.as_str()),
+        ("DIRECTORY_CLIENT_AUTH_MODE", "x509"),
+        ("DIRECTORY_CLIENT_SPIFFE_SOCKET_PATH", socket.as_str()),
+    ];
+    let mut value: serde_json::Value = serde_json::from_str(&record("a")).unwrap();
+    value["skills"] = serde_json::json!([{"id": 1, "name": "secret/plan"}]);
+    let (open, hidden) = (record("b"), value.to_string());
+    for text in [&open, &hidden] {
+        run(&env, &["push", "-"], text.as_bytes()).await.good();
+    }
+    assert_eq!(run(&env, &["search"], b"").await.good().trim(), cid(&open));
+
+    let explain = async |method: &str, record: &str| {
+        let ran = run(&env, &["access", "explain", method, "--resource", record, "-o", "json"], b"").await;
+        let told = ran.json();
+        assert_eq!(told["resource"], record, "{told}");
+        (ran.code, told["decision"].clone(), told["rule"]["id"].clone())
+    };
+    // A service is known by its last word.
+    let search = "SearchService/SearchCIDs";
+    let allowed = |id: &str| (Some(0), "allow".into(), id.into());
+    assert_eq!(explain("StoreService/Delete", &cid(&open)).await, allowed("own"));
+    assert_eq!(explain(search, &cid(&open)).await, allowed("work"));
+    let refused = (Some(8), "deny".into(), "secret".into());
+    assert_eq!(explain(search, &cid(&hidden)).await, refused);
+    // Of a record that is not there nobody is the owner.
+    assert_eq!(explain("StoreService/Delete", &cid(&record("absent"))).await.0, Some(8));
+    let ran = run(&env, &["access", "explain", "StoreService/Delete", "--resource", "x"], b"").await;
+    assert!(ran.code == Some(4) && ran.stderr.contains("resource: not a CID"), "{ran:?}");
+}
+
+#[tokio::test]
 async fn tls_met_with_plaintext() {
     let dir = tempfile::tempdir().unwrap();
     let api = workload_api(dir.path(), "example.org", "spiffe://example.org/node").await;

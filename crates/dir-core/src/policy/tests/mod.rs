@@ -6,6 +6,7 @@ mod explained;
 mod faults;
 mod monotone;
 mod records;
+mod scope;
 mod tables;
 
 use super::*;
