@@ -8,6 +8,7 @@ use crate::time::Timestamp;
 use async_trait::async_trait;
 use std::fmt;
 use std::str::FromStr;
+use std::sync::Arc;
 
 /// How records are spread over a store.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -150,7 +151,8 @@ pub enum Reshard {
     Total(u64),
     /// A tag was looked at that is no record: what belongs to a record moves with it.
     Passed,
-    /// A record is where it belongs now, with so many referrers. In a dry run: would be.
+    /// A record is where it belongs now, with so many referrers. In a dry run: would be; its referrers need not have
+    /// been counted.
     Moved(Cid, u64),
     /// Something that cannot be moved stays where it is.
     Left(Finding),
@@ -186,4 +188,15 @@ pub trait StoreMaintenance: Send + Sync {
 
     /// Moves every record to where `to` wants it, while reads and writes go on.
     fn reshard(&self, to: Spread, dry_run: bool) -> BoxStream<'_, Result<Reshard, StoreError>>;
+
+    /// The same by age, as far as `ages` knows it: oldest first. A registry finds what came to it first soonest.
+    fn reshard_oldest_first(
+        &self,
+        to: Spread,
+        dry_run: bool,
+        ages: Arc<[Cid]>,
+    ) -> BoxStream<'_, Result<Reshard, StoreError>> {
+        let _ = ages;
+        self.reshard(to, dry_run)
+    }
 }

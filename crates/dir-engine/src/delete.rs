@@ -18,6 +18,7 @@ impl Engine {
     async fn delete_now(&self, cid: Cid) -> Result<(), EngineError> {
         let _turn = self.0.stripes.lock(&cid).await;
         let deps = &self.0.deps;
+        self.0.rebuild.note_deletion(&cid);
         let stored = deps.store.delete(&cid).await.map_err(|e| EngineError::store(Op::Delete, &cid, e));
         self.0.cache.remove(&cid);
         let stored = stored?;

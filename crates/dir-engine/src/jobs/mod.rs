@@ -15,6 +15,7 @@ use dir_core::maintenance::{Finding, StoreMaintenance};
 use dir_core::store::{StoreError, WalkMark};
 use dir_core::{Classified, Timestamp};
 use parking_lot::Mutex;
+use std::collections::VecDeque;
 use std::future::Future;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -45,14 +46,14 @@ pub struct JobProgress {
     pub done: u64,
     /// Things there are, when that is known.
     pub total: Option<u64>,
-    /// Mean rate of this phase.
+    /// Rate of the last minute of this phase; of the whole phase when nothing was done in that minute.
     pub per_second: f64,
     /// Where the job can be taken up again, when it needs to be told.
     pub mark: Option<String>,
 }
 
 impl JobProgress {
-    /// Seconds left at the mean rate, when the total is known.
+    /// Seconds left at this rate, when the total is known.
     #[allow(clippy::cast_precision_loss, clippy::cast_possible_truncation, clippy::cast_sign_loss)] // for people
     pub fn seconds_left(&self) -> Option<u64> {
         let left = self.total?.saturating_sub(self.done);
@@ -87,26 +88,37 @@ struct Pace {
     total: Option<u64>,
     mark: Option<String>,
     told: Timestamp,
+    /// When how much was done, once a second of the last minute.
+    recent: VecDeque<(Timestamp, u64)>,
 }
 
 /// Milliseconds between two lines of progress.
 const TELL_EVERY: i64 = 1000;
+/// Milliseconds that a rate is of.
+const RATE_OF: i64 = 60_000;
 
 impl Pace {
     fn new(op: Op, phase: &'static str, now: Timestamp) -> Self {
-        Self { op, phase, begun: now, done: 0, total: None, mark: None, told: now }
+        let (total, mark, recent) = (None, None, VecDeque::new());
+        Self { op, phase, begun: now, done: 0, total, mark, told: now, recent }
     }
 
     fn progress(&self, now: Timestamp) -> JobProgress {
-        #[allow(clippy::cast_precision_loss)] // a rate for people
-        let per_second = self.done as f64 * 1000.0 / now.0.saturating_sub(self.begun.0).max(1) as f64;
         JobProgress {
             phase: self.phase,
             done: self.done,
             total: self.total,
-            per_second,
+            per_second: self.rate(now),
             mark: self.mark.clone(),
         }
+    }
+
+    /// What the work costs changes on the way: the mean since the beginning would say little about what is left.
+    #[allow(clippy::cast_precision_loss)] // a rate for people
+    fn rate(&self, now: Timestamp) -> f64 {
+        let (since, done) = self.recent.front().copied().unwrap_or((self.begun, 0));
+        let (since, done) = if self.done > done { (since, done) } else { (self.begun, 0) };
+        self.done.saturating_sub(done) as f64 * 1000.0 / now.0.saturating_sub(since.0).max(1) as f64
     }
 
     async fn step(&mut self, n: u64, now: Timestamp, listening: &Listening) -> Result<(), EngineError> {
@@ -119,7 +131,11 @@ impl Pace {
 
     async fn tell(&mut self, now: Timestamp, listening: &Listening) -> Result<(), EngineError> {
         self.told = now;
+        while self.recent.front().is_some_and(|(at, _)| now.0 - at.0 > RATE_OF) {
+            self.recent.pop_front();
+        }
         let progress = self.progress(now);
+        self.recent.push_back((now, self.done));
         tracing::info!(
             job = self.op.job(),
             phase = progress.phase,
@@ -249,5 +265,34 @@ impl Patience {
         tracing::warn!(%error, failures = self.failures, job = self.op.job(), "store job waits for the store");
         tokio::time::sleep(PAUSE * 2_u32.pow(self.failures)).await;
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_rate_is_that_of_the_last_minute() {
+        let (news, mut told) = mpsc::channel(1000);
+        let listening = Listening::new("test", news);
+        let mut pace = Pace::new(Op::Reshard, "move", Timestamp(0));
+        pace.total = Some(10_000);
+        // Two minutes at one a second, then two at ten.
+        for second in 1..=240 {
+            let n = if second <= 120 { 1 } else { 10 };
+            pace.step(n, Timestamp(second * 1000), &listening).await.unwrap();
+        }
+        let mut last = None;
+        while let Ok(JobNews::Progress(progress)) = told.try_recv() {
+            last = Some(progress);
+        }
+        let last = last.unwrap();
+        assert_eq!((last.done, last.seconds_left()), (1320, Some(868)), "{last:?}");
+        assert!((last.per_second - 10.0).abs() < 0.01, "{last:?}");
+        // Nothing in the last minute: what is left takes as long as it has taken so far.
+        pace.tell(Timestamp(1_320_000), &listening).await.unwrap();
+        let Ok(JobNews::Progress(last)) = told.try_recv() else { panic!("progress") };
+        assert!((last.per_second - 1.0).abs() < 0.01, "{last:?}");
     }
 }

@@ -2,11 +2,15 @@
 
 use super::{JobNews, Listening, Pace, Patience};
 use crate::{Engine, EngineError, Op};
-use dir_core::Clock;
-use dir_core::maintenance::{Reshard, Spread, StoreMaintenance};
+use dir_core::maintenance::{Arrangement, Reshard, Spread, StoreMaintenance};
 use dir_core::store::StoreError;
+use dir_core::{Cid, Clock};
 use futures::StreamExt;
 use std::collections::BTreeSet;
+use std::sync::Arc;
+
+/// Rows asked of the index at a time.
+const PAGE: usize = 4096;
 
 /// What a conversion did.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -50,12 +54,37 @@ impl Engine {
             pace: Pace::new(op, "move", begun),
             patience: Patience::new(op, None),
         };
-        while let Some(error) = conversion.attempt(maintenance, to, dry_run).await? {
+        let ages = self.ages(maintenance, to).await?;
+        while let Some(error) = conversion.attempt(maintenance, to, dry_run, &ages).await? {
             conversion.patience.wait(error).await?;
         }
         let report = conversion.end(begun.0).await?;
         tracing::info!(%to, moved = report.moved, left = report.left, done = report.done, "store job finished: reshard");
         Ok(report)
+    }
+
+    /// The records that one repository holds, oldest first: so a large one finds them soonest. Elsewhere the order
+    /// saves nothing.
+    async fn ages(&self, maintenance: &dyn StoreMaintenance, to: Spread) -> Result<Arc<[Cid]>, EngineError> {
+        let failed = |e| EngineError::Index(Op::Reshard, e);
+        let known = maintenance.arrangement().await;
+        let crowded = |a: Arrangement| a.now == Spread::Single || a.leaving == Some(Spread::Single);
+        // A store that does not answer is met, with patience, by the conversion itself.
+        if to == Spread::Single || !known.is_ok_and(crowded) {
+            return Ok(Arc::default());
+        }
+        let (mut ages, mut after) = (Vec::new(), None);
+        loop {
+            let page = self.0.deps.index.cids(after.as_ref(), PAGE).await.map_err(failed)?;
+            let Some(last) = page.last() else { break };
+            after = Some(*last);
+            for cid in page {
+                let row = self.0.deps.index.row(&cid).await.map_err(failed)?;
+                ages.extend(row.map(|row| (row.indexed_at, cid)));
+            }
+        }
+        ages.sort_unstable();
+        Ok(ages.into_iter().map(|(_, cid)| cid).collect())
     }
 }
 
@@ -86,8 +115,9 @@ impl Conversion<'_> {
         maintenance: &dyn StoreMaintenance,
         to: Spread,
         dry_run: bool,
+        ages: &Arc<[Cid]>,
     ) -> Result<Option<StoreError>, EngineError> {
-        let mut steps = maintenance.reshard(to, dry_run);
+        let mut steps = maintenance.reshard_oldest_first(to, dry_run, ages.clone());
         let mut looked = 0;
         while let Some(step) = steps.next().await {
             match step {

@@ -115,23 +115,22 @@ impl Engine {
 
     /// Looks at a name that the index does not know, and takes it in when it is a record.
     async fn take_name(&self, cid: Cid, repair: bool) -> Result<Taken, EngineError> {
-        let stored = match self.0.deps.store.resolve(&cid).await {
-            Ok(Some(stored)) => stored,
-            Ok(None) => return Ok(Taken::NoRecord),
-            Err(error @ StoreError::BadManifest(_)) => {
-                tracing::warn!(%cid, %error, "record left out of the index");
-                return Ok(Taken::Skipped);
-            }
-            Err(error) => return Err(EngineError::Store(Op::Reconcile, cid.to_string(), error)),
-        };
-        let at = stored.created;
         if !repair {
-            return Ok(Taken::Added);
+            return Ok(match self.0.deps.store.resolve(&cid).await {
+                Ok(Some(_)) => Taken::Added,
+                Ok(None) => Taken::NoRecord,
+                Err(error @ StoreError::BadManifest(_)) => {
+                    tracing::warn!(%cid, %error, "record left out of the index");
+                    Taken::Skipped
+                }
+                Err(error) => return Err(EngineError::Store(Op::Reconcile, cid.to_string(), error)),
+            });
         }
-        let found = match self.find(stored, Some(EventKind::RecordPushed)).await {
-            Ok(Some(found)) => found,
-            Ok(None) if self.0.deps.index.contains(&cid) => return Ok(Taken::Known),
-            Ok(None) => return Ok(Taken::Skipped),
+        let found = match self.find_named(&cid).await {
+            Ok((Some(found), _)) => found,
+            Ok((None, false)) => return Ok(Taken::NoRecord),
+            Ok((None, true)) if self.0.deps.index.contains(&cid) => return Ok(Taken::Known),
+            Ok((None, true)) => return Ok(Taken::Skipped),
             Err(error) if error.class() == Class::Corrupt => return Ok(Taken::Skipped),
             Err(error) => return Err(error),
         };
@@ -139,9 +138,9 @@ impl Engine {
         let applied = applied.map_err(|e| EngineError::Index(Op::Reconcile, e))?;
         self.0.tail.wake();
         let kind = EventKind::RecordPushed;
-        if let (Change::Put { facts, .. }, true) = (&found.change, self.0.events.wanted(kind)) {
+        if let (Change::Put { facts, at, .. }, true) = (&found.change, self.0.events.wanted(kind)) {
             let labels = self.0.deps.rules.labels(facts).into();
-            let at = at.unwrap_or_else(|| self.0.deps.clock.now());
+            let at = *at;
             let seq = applied.first().and_then(|a| a.seq);
             self.0.events.emit(Notice { seq, at, kind, cid, labels });
         }

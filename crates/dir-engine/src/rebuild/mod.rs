@@ -1,8 +1,10 @@
 //! The index from the store: a background job that never stands in the way of pulls.
 
+mod deletions;
 mod pass;
 
 use crate::{Engine, EngineError, Journaled, Op, RebuildJournal};
+use deletions::Deletions;
 use dir_core::index::Change;
 use dir_core::json::Doc;
 use dir_core::store::{Known, StoreError, Stored};
@@ -65,6 +67,7 @@ struct Run {
 pub(crate) struct Progress {
     complete: AtomicBool,
     run: Mutex<Run>,
+    deletions: Mutex<Deletions>,
 }
 
 impl Progress {
@@ -82,7 +85,13 @@ impl Progress {
                 ended: None,
                 detail: detail.to_owned(),
             }),
+            deletions: Mutex::default(),
         }
+    }
+
+    /// A record is about to be deleted. The caller keeps the rebuild away from it.
+    pub(crate) fn note_deletion(&self, cid: &Cid) {
+        self.deletions.lock().note(cid);
     }
 
     /// Whether a record that the index does not know is not there.
@@ -92,6 +101,7 @@ impl Progress {
 
     fn begin(&self, now: Timestamp) {
         self.complete.store(false, Ordering::Release);
+        self.deletions.lock().begin();
         let detail = "reading records from the store".to_owned();
         let state = RebuildState::Rebuilding;
         *self.run.lock() =
@@ -99,6 +109,7 @@ impl Progress {
     }
 
     fn end(&self, now: Timestamp, outcome: Result<(), &EngineError>) {
+        self.deletions.lock().end();
         let mut run = self.run.lock();
         run.ended = Some(now);
         (run.state, run.detail) = match outcome {
@@ -205,19 +216,47 @@ impl Engine {
         Ok(())
     }
 
-    /// What the index needs to know of a record in the store; `None` when it knows it, or when the record cannot
-    /// be taken.
-    pub(crate) async fn find(
-        &self,
-        stored: Stored,
-        event: Option<EventKind>,
-    ) -> Result<Option<Found<'_>>, EngineError> {
+    /// What the index needs to know of a record that a walk has just seen in the store; `None` when it knows it, or
+    /// when the record cannot be taken.
+    async fn find(&self, stored: Stored) -> Result<Option<Found<'_>>, EngineError> {
         let cid = stored.cid;
         let turn = self.0.stripes.lock(&cid).await;
         if self.0.deps.index.contains(&cid) {
             return Ok(None);
         }
-        let record = match self.0.deps.store.get(&cid, Known::Unknown).await {
+        // The walk has read its manifest, and it was not deleted since: its content is all that is missing.
+        let live = self.0.rebuild.deletions.lock().is_untouched(&cid);
+        let known = if live { Known::Live } else { Known::Unknown };
+        self.examine(&cid, known, stored.created, None, turn).await
+    }
+
+    /// The same of a name: the store is asked what it stands for. The last answer says whether it is a record.
+    pub(crate) async fn find_named(&self, cid: &Cid) -> Result<(Option<Found<'_>>, bool), EngineError> {
+        let turn = self.0.stripes.lock(cid).await;
+        if self.0.deps.index.contains(cid) {
+            return Ok((None, true));
+        }
+        let stored = match self.0.deps.store.resolve(cid).await {
+            Ok(Some(stored)) => stored,
+            Ok(None) => return Ok((None, false)),
+            Err(error @ StoreError::BadManifest(_)) => return Ok((self.skip(cid, &error.to_string()), true)),
+            Err(error) => return Err(EngineError::Store(Op::Reconcile, cid.to_string(), error)),
+        };
+        let event = Some(EventKind::RecordPushed);
+        Ok((self.examine(cid, Known::Live, stored.created, event, turn).await?, true))
+    }
+
+    /// Reads a record and looks at it.
+    async fn examine<'a>(
+        &self,
+        cid: &Cid,
+        known: Known,
+        created: Option<Timestamp>,
+        event: Option<EventKind>,
+        turn: MutexGuard<'a, ()>,
+    ) -> Result<Option<Found<'a>>, EngineError> {
+        let cid = *cid;
+        let record = match self.0.deps.store.get(&cid, known).await {
             Ok(record) => record,
             // Deleted since the walk saw it.
             Err(StoreError::NotFound(_)) => return Ok(None),
@@ -231,7 +270,7 @@ impl Engine {
             .and_then(|doc| self.0.deps.rules.facts(&doc).map_err(|e| e.to_string()));
         match facts {
             Ok(facts) => {
-                let at = stored.created.unwrap_or_else(|| self.0.deps.clock.now());
+                let at = created.unwrap_or_else(|| self.0.deps.clock.now());
                 let change = Change::Put { cid, facts: Arc::new(facts), at, event, owner: None };
                 Ok(Some(Found { change, _turn: turn }))
             }

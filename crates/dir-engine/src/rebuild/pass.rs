@@ -119,7 +119,7 @@ impl Engine {
                 Some(item) = walk.next(), if room => match item {
                     Ok(Walked::Record(stored)) => {
                         let n = flight.begin();
-                        reads.push(async move { (n, self.find(stored, None).await) });
+                        reads.push(async move { (n, self.find(stored).await) });
                     }
                     Ok(Walked::Other { .. }) => {}
                     Ok(Walked::Mark(mark)) => flight.mark(mark),

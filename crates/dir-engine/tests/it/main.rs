@@ -8,5 +8,6 @@ mod ingest;
 mod reads;
 mod rebuild;
 mod reconcile;
+mod requests;
 mod usage;
 mod world;

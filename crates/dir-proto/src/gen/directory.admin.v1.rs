@@ -1356,7 +1356,7 @@ pub struct JobProgress {
     /// Things there are, when that is known.
     #[prost(uint64, optional, tag = "3")]
     pub total: ::core::option::Option<u64>,
-    /// Mean rate of this phase.
+    /// Rate of the last minute of this phase; of the whole phase when nothing was done in that minute.
     #[prost(double, tag = "4")]
     pub per_second: f64,
     /// Time left at this rate, when the total is known.

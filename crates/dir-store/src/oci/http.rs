@@ -73,6 +73,8 @@ pub(super) struct Registry {
     pub(super) referrers_api: Learnt,
     /// Whether it mounts blobs of other repositories.
     pub(super) mounts: Learnt,
+    /// Whether a manifest that is deleted takes its tags with it.
+    pub(super) drops_tags: Learnt,
 }
 
 impl Registry {
@@ -106,6 +108,7 @@ impl Registry {
             single_upload: Learnt::default(),
             referrers_api: Learnt::default(),
             mounts: Learnt::default(),
+            drops_tags: Learnt::default(),
         })
     }
 

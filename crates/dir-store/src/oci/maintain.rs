@@ -11,6 +11,7 @@ use dir_core::maintenance::{
 use dir_core::oci::record_manifest;
 use dir_core::store::{BoxStream, StoreError, WalkMark};
 use dir_core::{Cid, Record, RecordFacts, Timestamp};
+use std::sync::Arc;
 
 impl From<Placement> for Spread {
     fn from(placement: Placement) -> Self {
@@ -67,7 +68,16 @@ impl StoreMaintenance for OciStore {
     }
 
     fn reshard(&self, to: Spread, dry_run: bool) -> BoxStream<'_, Result<Reshard, StoreError>> {
-        reshard::reshard(self, to, dry_run)
+        reshard::reshard(self, to, dry_run, &[])
+    }
+
+    fn reshard_oldest_first(
+        &self,
+        to: Spread,
+        dry_run: bool,
+        ages: Arc<[Cid]>,
+    ) -> BoxStream<'_, Result<Reshard, StoreError>> {
+        reshard::reshard(self, to, dry_run, &ages)
     }
 }
 
@@ -97,6 +107,6 @@ impl OciStore {
             return Ok(false);
         }
         let home = self.home(&cid).await?;
-        Ok(matches!(self.transfer(&finding.place, &home, &cid, &found).await?, reshard::Transfer::Moved(_)))
+        self.transfer(&finding.place, &home, &cid, &found).await
     }
 }

@@ -15,6 +15,7 @@ pub(crate) mod place;
 mod referrers;
 mod reshard;
 pub(crate) mod stamp;
+mod transfer;
 mod walk;
 
 pub use config::{Credentials, DEFAULT_REGISTRY_ADDRESS, DEFAULT_REPOSITORY, Layout, OciConfig};
@@ -358,7 +359,9 @@ impl RecordStore for OciStore {
     async fn delete_referrer(&self, subject: &Cid, referrer: &StoredReferrer) -> Result<bool, StoreError> {
         let _alone = self.exclusive(subject).await;
         let (repository, found) = self.must_seek(subject).await?;
-        self.remove_referrer(&repository, &found.digest.oci_digest(), referrer).await
+        let removed = self.remove_referrer(&repository, &found.digest.oci_digest(), referrer).await?;
+        self.remove_elsewhere(&repository, subject, referrer).await?;
+        Ok(removed)
     }
 
     fn walk(&self, from: Option<WalkMark>) -> BoxStream<'_, Result<Walked, StoreError>> {

@@ -4,28 +4,27 @@
 //! and reads look in both places. Then every record is copied, with what refers to it, byte for byte, and removed
 //! from its old place; what is left there is what is left to do, so that a conversion that was cut off at any moment
 //! goes on where it was. The stamp is cleared last.
+//!
+//! What a large repository is asked for costs the registry a walk over all that is in it, so each thing is asked once:
+//! the manifest, what refers to it, the content, and the removal. Several records are copied at once, because reads
+//! share the registry's lock; then they are removed one after the other, because each removal has it alone.
 
+use super::OciStore;
 use super::place::repositories;
 use super::stamp::{Placed, Placement};
+use super::transfer::{Copied, Old};
 use super::walk::until_failure;
-use super::{EMPTY_CONFIG, Found, OciStore};
-use crate::artifact::{Descriptor, Manifest};
 use dir_core::Cid;
-use dir_core::maintenance::{Finding, Reshard, Spread, Trouble};
-use dir_core::oci::{INDEX, MANIFEST};
+use dir_core::maintenance::{Finding, Reshard, Spread};
 use dir_core::store::{BoxStream, StoreError};
 use futures::{StreamExt, stream};
-use std::collections::BTreeMap;
+use std::collections::{HashMap, VecDeque};
+
+/// Records of the one repository that are copied at once. Each costs the registry a core while it is read: the others
+/// are for those who are being served.
+const READS_OF_ONE: usize = 2;
 
 type Step = Result<Reshard, StoreError>;
-
-/// What became of one record.
-pub(super) enum Transfer {
-    /// It is in its new place only, with so many referrers.
-    Moved(u64),
-    /// It stays where it is; the text says why.
-    Left(Trouble, String),
-}
 
 /// Tags to look at, by repository.
 type Plan = Vec<(String, Vec<String>)>;
@@ -35,6 +34,8 @@ enum Stage {
     Begin,
     /// Passes go on until one moves nothing: what was being written when the conversion began shows up late.
     Pass(Plan, usize),
+    /// Removes what was copied, one record at a time.
+    Clear(Plan, usize, VecDeque<Old>),
     End,
     Over,
 }
@@ -44,11 +45,18 @@ struct Work<'a> {
     store: &'a OciStore,
     to: Placement,
     dry_run: bool,
+    /// Where a record comes in the order of ages, as far as that is known.
+    ages: HashMap<Cid, usize>,
     stage: Stage,
     moved: u64,
 }
 
-pub(super) fn reshard(store: &OciStore, to: Spread, dry_run: bool) -> BoxStream<'_, Step> {
+pub(super) fn reshard<'a>(
+    store: &'a OciStore,
+    to: Spread,
+    dry_run: bool,
+    ages: &[Cid],
+) -> BoxStream<'a, Step> {
     let to = match to {
         Spread::Sharded => Placement::Sharded,
         Spread::Single => Placement::Single,
@@ -57,7 +65,8 @@ pub(super) fn reshard(store: &OciStore, to: Spread, dry_run: bool) -> BoxStream<
             return Box::pin(stream::iter([Err(refused)]));
         }
     };
-    let work = Work { store, to, dry_run, stage: Stage::Begin, moved: 0 };
+    let ages = ages.iter().enumerate().map(|(age, cid)| (*cid, age)).collect();
+    let work = Work { store, to, dry_run, ages, stage: Stage::Begin, moved: 0 };
     let steps = stream::unfold(work, |mut work| async move {
         let items = match work.next().await {
             Ok(None) => return None,
@@ -96,6 +105,7 @@ impl Work<'_> {
                 self.plan(leaving.unwrap_or(self.to)).await.map(Some)
             }
             Stage::Pass(plan, at) => self.pass(plan, at).await.map(Some),
+            Stage::Clear(plan, at, old) => self.clear(plan, at, old).await.map(Some),
         }
     }
 
@@ -112,7 +122,10 @@ impl Work<'_> {
         let mut lists = std::pin::pin!(lists);
         let mut plan = Plan::new();
         while let Some(list) = lists.next().await {
-            let (repository, tags) = list?;
+            let (repository, mut tags) = list?;
+            // Registries keep what they hold in the order in which it came, and look through it from the start.
+            let age = |tag: &String| tag.parse().ok().and_then(|cid: Cid| self.ages.get(&cid).copied());
+            tags.sort_by_cached_key(|tag| age(tag).unwrap_or(usize::MAX));
             if !tags.is_empty() {
                 plan.push((repository, tags));
             }
@@ -123,7 +136,7 @@ impl Work<'_> {
         Ok(vec![Ok(Reshard::Total(total))])
     }
 
-    /// One batch of tags of one repository.
+    /// Copies one batch of one repository.
     async fn pass(&mut self, mut plan: Plan, at: usize) -> Result<Vec<Step>, StoreError> {
         let store = self.store;
         let Some((repository, tags)) = plan.get_mut(at) else {
@@ -139,166 +152,76 @@ impl Work<'_> {
         let rest = tags.split_off(tags.len().min(store.parallel()));
         let batch = std::mem::replace(tags, rest);
         let (dry_run, to, place) = (self.dry_run, self.to, repository.clone());
-        let steps: Vec<Step> = stream::iter(batch)
-            .map(|tag| one(store, &place, tag, to, dry_run))
-            .buffered(store.parallel())
-            .collect()
-            .await;
-        self.moved += steps.iter().filter(|s| matches!(s, Ok(Reshard::Moved(..)))).count() as u64;
-        let done = plan.get(at).is_none_or(|(_, tags)| tags.is_empty());
-        self.stage = Stage::Pass(plan, if done { at + 1 } else { at });
+        let reads = if place == store.stem() { READS_OF_ONE.min(store.parallel()) } else { store.parallel() };
+        let looked = stream::iter(batch).map(|tag| one(store, &place, tag, to, dry_run)).buffered(reads);
+        let looked: Vec<_> = looked.collect().await;
+        let (mut steps, mut old) = (Vec::with_capacity(looked.len()), VecDeque::new());
+        for looked in looked {
+            match looked {
+                Ok(Looked::Said(step)) => {
+                    self.moved += u64::from(matches!(step, Reshard::Moved(..)));
+                    steps.push(Ok(step));
+                }
+                Ok(Looked::Copied(copied)) => old.push_back(copied),
+                Err(error) => steps.push(Err(error)),
+            }
+        }
+        self.stage = Stage::Clear(plan, at, old);
+        // An error is the last item: what was copied before it is copied, and removed the next time.
         Ok(steps)
+    }
+
+    /// Removes one record from its old place.
+    async fn clear(
+        &mut self,
+        plan: Plan,
+        at: usize,
+        mut old: VecDeque<Old>,
+    ) -> Result<Vec<Step>, StoreError> {
+        let (Some(one), Some((place, _))) = (old.pop_front(), plan.get(at)) else {
+            let done = plan.get(at).is_none_or(|(_, tags)| tags.is_empty());
+            self.stage = Stage::Pass(plan, if done { at + 1 } else { at });
+            return Ok(Vec::new());
+        };
+        let _alone = self.store.exclusive(&one.cid).await;
+        self.store.clear(place, &one).await?;
+        self.moved += 1;
+        let step = Reshard::Moved(one.cid, one.listed.len() as u64);
+        self.stage = Stage::Clear(plan, at, old);
+        Ok(vec![Ok(step)])
     }
 }
 
+/// What came of looking at one tag.
+enum Looked {
+    Said(Reshard),
+    Copied(Old),
+}
+
 /// One tag of a repository that is left.
-async fn one(store: &OciStore, place: &str, tag: String, to: Placement, dry_run: bool) -> Step {
-    let Ok(cid) = tag.parse::<Cid>() else { return Ok(Reshard::Passed) };
+async fn one(
+    store: &OciStore,
+    place: &str,
+    tag: String,
+    to: Placement,
+    dry_run: bool,
+) -> Result<Looked, StoreError> {
+    let Ok(cid) = tag.parse::<Cid>() else { return Ok(Looked::Said(Reshard::Passed)) };
     let _alone = store.exclusive(&cid).await;
-    let Some(found) = store.find(place, &cid).await? else { return Ok(Reshard::Passed) };
+    let Some(found) = store.find(place, &cid).await? else { return Ok(Looked::Said(Reshard::Passed)) };
     let home = to.repository(store.stem(), &cid);
-    let moved = if dry_run {
-        let listed = store.registry().descriptors(place, &found.digest.oci_digest()).await?;
-        Transfer::Moved(listed.len() as u64)
-    } else {
-        store.transfer(place, &home, &cid, &found).await?
-    };
-    Ok(match moved {
-        Transfer::Moved(referrers) => Reshard::Moved(cid, referrers),
-        Transfer::Left(trouble, detail) => Reshard::Left(Finding {
+    if dry_run {
+        return Ok(Looked::Said(Reshard::Moved(cid, 0)));
+    }
+    Ok(match store.copy(place, &home, &cid, &found).await? {
+        Copied::Both(old) => Looked::Copied(old),
+        Copied::Left(trouble, detail) => Looked::Said(Reshard::Left(Finding {
             trouble,
             place: place.to_owned(),
             tag,
             manifest: found.digest.oci_digest(),
             cid: Some(cid),
             detail,
-        }),
+        })),
     })
-}
-
-impl OciStore {
-    /// Moves one record with everything that refers to it. The caller keeps other changes of it away.
-    ///
-    /// The record's tag comes last in the new place and goes last from the old one: whoever finds it finds all that
-    /// refers to it.
-    pub(super) async fn transfer(
-        &self,
-        from: &str,
-        to: &str,
-        cid: &Cid,
-        found: &Found,
-    ) -> Result<Transfer, StoreError> {
-        let subject = found.digest.oci_digest();
-        let listed = self.registry().descriptors(from, &subject).await?;
-        if let Some(there) = self.find(to, cid).await?
-            && there.digest != found.digest
-        {
-            if !listed.is_empty() {
-                let detail = format!(
-                    "{to} has another manifest of this record, and this one has referrers of its own"
-                );
-                return Ok(Transfer::Left(Trouble::Duplicate, detail));
-            }
-            self.remove_record(from, cid, found).await?;
-            return Ok(Transfer::Moved(0));
-        }
-        self.ensure_config(to).await?;
-        let mut copied = Vec::with_capacity(listed.len());
-        for descriptor in &listed {
-            match self.copy_manifest(from, to, &descriptor.digest).await? {
-                Ok(descriptor) => copied.push(descriptor),
-                Err(missing) => {
-                    let detail = format!("its referrer {} cannot be copied: {missing}", descriptor.digest);
-                    return Ok(Transfer::Left(Trouble::Broken, detail));
-                }
-            }
-        }
-        if let Err(missing) = self.copy_blobs(from, to, &found.manifest).await? {
-            return Ok(Transfer::Left(Trouble::Broken, missing));
-        }
-        if !self.registry().keeps_lists(from, &subject).await? {
-            for descriptor in &copied {
-                self.registry().change_list(to, &subject, Some(descriptor), None).await?;
-            }
-        }
-        self.registry().put_manifest_again(to, &cid.to_string(), &found.bytes, MANIFEST).await?;
-        // Not until the new place shows it whole.
-        if self.find(to, cid).await?.is_none_or(|there| there.digest != found.digest) {
-            let detail = format!("{to} does not show the record after it was written");
-            return Ok(Transfer::Left(Trouble::Broken, detail));
-        }
-        for descriptor in &listed {
-            self.remove_listed(from, &subject, descriptor).await?;
-        }
-        self.remove_record(from, cid, found).await?;
-        Ok(Transfer::Moved(listed.len() as u64))
-    }
-
-    /// Removes what was copied, and the tag that others may have given it.
-    async fn remove_listed(
-        &self,
-        place: &str,
-        subject: &str,
-        descriptor: &Descriptor,
-    ) -> Result<(), StoreError> {
-        let Some(digest) = Cid::from_oci_digest(&descriptor.digest) else { return Ok(()) };
-        self.registry().delete_manifest(place, &descriptor.digest).await?;
-        if let Ok(cid) = descriptor.annotation(dir_core::oci::KEY_CID).parse::<Cid>() {
-            self.registry().drop_tag(place, &cid.to_string(), &digest).await?;
-        }
-        if !self.registry().keeps_lists(place, subject).await? {
-            self.registry().change_list(place, subject, None, Some(&descriptor.digest)).await?;
-        }
-        Ok(())
-    }
-
-    /// Copies a manifest by digest with its blobs. The inner error says what is missing.
-    async fn copy_manifest(
-        &self,
-        from: &str,
-        to: &str,
-        digest: &str,
-    ) -> Result<Result<Descriptor, String>, StoreError> {
-        let Some((bytes, _)) = self.registry().manifest(from, digest).await? else {
-            return Ok(Err("its manifest is missing".to_owned()));
-        };
-        let manifest = Manifest::parse(&bytes, digest)?;
-        if let Err(missing) = self.copy_blobs(from, to, &manifest).await? {
-            return Ok(Err(missing));
-        }
-        let media_type = if manifest.manifests.is_some() { INDEX } else { MANIFEST };
-        self.registry().put_manifest_again(to, digest, &bytes, media_type).await?;
-        Ok(Ok(Descriptor {
-            media_type: media_type.to_owned(),
-            digest: digest.to_owned(),
-            size: bytes.len() as u64,
-            artifact_type: Some(MANIFEST.to_owned()),
-            annotations: Some(manifest.annotations.unwrap_or_else(BTreeMap::new)),
-        }))
-    }
-
-    /// Copies the blobs of a manifest, or has them mounted where the registry can. The inner error says what is
-    /// missing or not what its digest says.
-    async fn copy_blobs(
-        &self,
-        from: &str,
-        to: &str,
-        manifest: &Manifest,
-    ) -> Result<Result<(), String>, StoreError> {
-        for blob in manifest.config.iter().chain(manifest.layers.iter().flatten()) {
-            let Some(digest) = Cid::from_oci_digest(&blob.digest) else {
-                return Ok(Err(format!("{} is no SHA-256 digest", blob.digest)));
-            };
-            if digest == EMPTY_CONFIG {
-                self.ensure_config(to).await?;
-                continue;
-            }
-            match self.registry().bring(to, from, &digest).await? {
-                None => return Ok(Err(format!("blob {} is missing", blob.digest))),
-                Some(false) => return Ok(Err(format!("blob {} does not hash to its digest", blob.digest))),
-                Some(true) => {}
-            }
-        }
-        Ok(Ok(()))
-    }
 }

@@ -11,7 +11,7 @@ use dir_store::{Layout, OciConfig, OciStore};
 use dir_testkit::fake_registry::{FakeRegistry, Fault, Kind, Switches};
 use dir_testkit::store_conformance::{at, sample, sample_referrer};
 use futures::{StreamExt, TryStreamExt};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -124,6 +124,80 @@ async fn a_registry_that_mounts_is_not_asked_for_contents() {
     registry.reset_counts();
     convert(&store, Spread::Sharded).await;
     assert_eq!(registry.counts().get(&Kind::BlobGet), None);
+}
+
+/// A registry with records alone, in one repository.
+async fn plain(switches: Switches) -> (FakeRegistry, Vec<Cid>) {
+    let registry = FakeRegistry::start(switches).await.unwrap();
+    let store = open(&registry, Layout::Single);
+    let mut cids = Vec::new();
+    for n in 0..RECORDS {
+        let (record, facts) = sample(n);
+        store.put(&record, &facts, at(0), Presence::Absent).await.unwrap();
+        cids.push(record.cid());
+    }
+    (registry, cids)
+}
+
+#[tokio::test]
+async fn a_record_that_moves_costs_one_request_of_each_kind() {
+    let (registry, _) = plain(Switches::zot()).await;
+    let store = open(&registry, Layout::Auto);
+    store.ping().await.unwrap();
+    registry.reset_counts();
+    assert_eq!(moved(&convert(&store, Spread::Sharded).await), RECORDS);
+    let counts = registry.counts();
+    for kind in [Kind::Referrers, Kind::BlobGet, Kind::ManifestDelete] {
+        assert_eq!(counts.get(&kind), Some(&RECORDS), "{kind:?}: {counts:?}");
+    }
+    // Once where it was, and before and after the copy where it will be, which is cheap. Once: does its tag go too?
+    assert!(counts[&Kind::ManifestGet] <= 3 * RECORDS + 1, "{counts:?}");
+}
+
+#[tokio::test]
+async fn the_oldest_move_first_and_what_is_of_unknown_age_last() {
+    let (registry, mut cids) = plain(Switches::zot()).await;
+    let store = open(&registry, Layout::Auto);
+    cids.reverse();
+    let unknown = cids.split_off(RECORDS - 5);
+    let steps = store.reshard_oldest_first(Spread::Sharded, false, cids.clone().into());
+    let steps: Vec<_> = steps.try_collect().await.unwrap();
+    let order: Vec<Cid> =
+        steps.iter().filter_map(|s| if let Reshard::Moved(cid, _) = s { Some(*cid) } else { None }).collect();
+    assert_eq!(order[..cids.len()], cids);
+    assert_eq!(order[cids.len()..].iter().collect::<BTreeSet<_>>(), unknown.iter().collect());
+}
+
+#[tokio::test]
+async fn what_is_removed_between_copy_and_removal_does_not_come_back() {
+    let (registry, records) = filled(Switches::zot(), Layout::Single).await;
+    let store = open(&registry, Layout::Auto);
+    // Those with referrers first: eight are copied, one of them is removed.
+    let mut ages: Vec<Cid> = records.keys().copied().collect();
+    ages.sort_by_key(|cid| records[cid].is_empty());
+    let begun = store.reshard_oldest_first(Spread::Sharded, false, ages.into()).take(2);
+    begun.try_collect::<Vec<_>>().await.unwrap();
+    let left = registry.tags("dir");
+    let both = |cid: &&Cid| {
+        let home = format!("dir-{:03x}", cid.shard());
+        left.contains(&cid.to_string()) && registry.tags(&home).contains(&cid.to_string())
+    };
+    let doubled: Vec<Cid> = records.keys().filter(both).copied().collect();
+    let mut attached = doubled.iter().filter(|cid| !records[cid].is_empty());
+    let (gone, bared) = (attached.next().unwrap(), attached.next().unwrap());
+    let fresh = open(&registry, Layout::Auto);
+    assert!(fresh.delete(gone).await.unwrap());
+    assert!(fresh.delete_referrer(bared, &records[bared][0]).await.unwrap());
+    let later = sample_referrer(bared, "later");
+    fresh.put_referrer(bared, &later, at(9)).await.unwrap();
+    let mut expected = records.clone();
+    expected.remove(gone);
+    expected.insert(*bared, fresh.referrers(bared).await.unwrap());
+    assert_eq!(expected[bared].len(), 2);
+    convert(&fresh, Spread::Sharded).await;
+    complete(&open(&registry, Layout::Auto), &expected).await;
+    assert!(fresh.resolve(gone).await.unwrap().is_none());
+    assert_eq!(registry.manifests("dir"), 3, "nothing but the stamp, and what it said before");
 }
 
 /// Stops a conversion at many places, by a registry that fails once; each time another process goes on.
