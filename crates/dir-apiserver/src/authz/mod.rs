@@ -61,10 +61,14 @@ impl Source {
         }
     }
 
-    /// Whether the file holds native rules.
-    pub(crate) fn is_native(&self) -> bool {
+    /// How the file's native rules are written; `None` when it holds others.
+    pub(crate) fn native(&self) -> Option<native::Form> {
         let extension = self.path.extension().and_then(|e| e.to_str()).unwrap_or_default();
-        matches!(extension.to_ascii_lowercase().as_str(), "yaml" | "yml")
+        match extension.to_ascii_lowercase().as_str() {
+            "yaml" | "yml" => Some(native::Form::Yaml),
+            "toml" => Some(native::Form::Toml),
+            _ => None,
+        }
     }
 
     /// The text of the file.
@@ -75,8 +79,8 @@ impl Source {
     /// The policy in a text.
     pub(crate) fn parse(&self, text: &str) -> Result<Loaded, ReadError> {
         let catalogue = dir_api::method_catalogue();
-        let mut loaded = if self.is_native() {
-            let native::Native { rules, roles } = native::read(text)?;
+        let mut loaded = if let Some(form) = self.native() {
+            let native::Native { rules, roles } = native::read(text, form)?;
             Policy::from_native(rules, &roles, self.own.as_ref(), &catalogue, self.unknown)?
         } else {
             Policy::parse_csv(text, self.matching, &catalogue, self.unknown)?

@@ -1,4 +1,4 @@
-//! The native policy file: YAML into typed rules.
+//! The native policy file: YAML or TOML into typed rules.
 
 use dir_core::Timestamp;
 use dir_core::policy::{
@@ -6,20 +6,31 @@ use dir_core::policy::{
     RuleLimits,
 };
 use serde::Deserialize;
-use serde_saphyr::Spanned;
+use serde::de::DeserializeOwned;
 
 /// The only version of the format.
 const VERSION: u32 = 1;
 
+/// How a native policy is written down.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Form {
+    Yaml,
+    Toml,
+}
+
+/// A document whose rules and roles know where they stand: in the way of its form.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Document {
+struct Document<R, B> {
     version: u32,
-    #[serde(default)]
-    rules: Vec<Spanned<RuleText>>,
-    #[serde(default)]
-    roles: Vec<Spanned<RoleText>>,
+    #[serde(default = "Vec::new")]
+    rules: Vec<R>,
+    #[serde(default = "Vec::new")]
+    roles: Vec<B>,
 }
+
+/// Something and its line.
+type At<T> = (Option<usize>, T);
 
 /// What a file says.
 pub(super) struct Native {
@@ -51,9 +62,26 @@ struct RuleText {
     effect: EffectText,
     principals: Vec<String>,
     methods: Vec<String>,
-    not_after: Option<String>,
+    not_after: Option<TimeText>,
     limits: Option<LimitsText>,
     resources: Option<ResourcesText>,
+}
+
+/// TOML has times of its own.
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum TimeText {
+    Text(String),
+    Time(toml::value::Datetime),
+}
+
+impl std::fmt::Display for TimeText {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Text(text) => f.write_str(text),
+            Self::Time(time) => time.fmt(f),
+        }
+    }
 }
 
 #[derive(Deserialize)]
@@ -88,16 +116,20 @@ struct LimitsText {
 }
 
 /// Reads a file.
-pub(super) fn read(text: &str) -> Result<Native, PolicyError> {
-    let whole = |text: String| PolicyError::from(Fault { line: None, rule: None, text });
+pub(super) fn read(text: &str, form: Form) -> Result<Native, PolicyError> {
     if text.len() > POLICY_MAX_BYTES {
         return Err(whole(format!("the policy has more than {POLICY_MAX_BYTES} bytes")));
     }
-    let document: Document = serde_saphyr::from_str(text)
-        .map_err(|error| whole(format!("is no policy: {}", error.without_snippet())))?;
+    let document = match form {
+        Form::Yaml => yaml(text)?,
+        Form::Toml => toml(text)?,
+    };
     if document.version != VERSION {
-        let text =
-            format!("version {} of the format is not known; write `version: {VERSION}`", document.version);
+        let written = match form {
+            Form::Yaml => format!("version: {VERSION}"),
+            Form::Toml => format!("version = {VERSION}"),
+        };
+        let text = format!("version {} of the format is not known; write `{written}`", document.version);
         return Err(whole(text));
     }
     let mut faults = Vec::new();
@@ -108,9 +140,43 @@ pub(super) fn read(text: &str) -> Result<Native, PolicyError> {
     if faults.is_empty() { Ok(Native { rules, roles: bound }) } else { Err(PolicyError { faults }) }
 }
 
-fn binding(binding: Spanned<RoleText>) -> Result<RoleBinding, Fault> {
-    let line = usize::try_from(binding.referenced.line()).ok();
-    let binding = binding.value;
+/// A fault of the whole file.
+fn whole(text: String) -> PolicyError {
+    PolicyError::from(Fault { line: None, rule: None, text })
+}
+
+fn yaml(text: &str) -> Result<Document<At<RuleText>, At<RoleText>>, PolicyError> {
+    type Spanned<T> = serde_saphyr::Spanned<T>;
+    fn at<T: DeserializeOwned>(found: Spanned<T>) -> At<T> {
+        (usize::try_from(found.referenced.line()).ok(), found.value)
+    }
+    let read: Document<Spanned<RuleText>, Spanned<RoleText>> = serde_saphyr::from_str(text)
+        .map_err(|error| whole(format!("is no policy: {}", error.without_snippet())))?;
+    Ok(Document {
+        version: read.version,
+        rules: read.rules.into_iter().map(at).collect(),
+        roles: read.roles.into_iter().map(at).collect(),
+    })
+}
+
+fn toml(text: &str) -> Result<Document<At<RuleText>, At<RoleText>>, PolicyError> {
+    let line = |offset: usize| text.get(..offset).map(|before| before.matches('\n').count() + 1);
+    let read: Document<toml::Spanned<RuleText>, toml::Spanned<RoleText>> =
+        toml::from_str(text).map_err(|error| {
+            let fault = format!("is no policy: {}", error.message());
+            let line = error.span().and_then(|span| line(span.start));
+            PolicyError::from(Fault { line, rule: None, text: fault })
+        })?;
+    let rule = |rule: toml::Spanned<RuleText>| (line(rule.span().start), rule.into_inner());
+    let binding = |bound: toml::Spanned<RoleText>| (line(bound.span().start), bound.into_inner());
+    Ok(Document {
+        version: read.version,
+        rules: read.rules.into_iter().map(rule).collect(),
+        roles: read.roles.into_iter().map(binding).collect(),
+    })
+}
+
+fn binding((line, binding): At<RoleText>) -> Result<RoleBinding, Fault> {
     let Some(role) = Role::of(&binding.role) else {
         let names = Role::ALL.map(Role::as_str).join(", ");
         let text = format!("there is no role \"{}\"; there are {names}", binding.role);
@@ -125,17 +191,13 @@ fn binding(binding: Spanned<RoleText>) -> Result<RoleBinding, Fault> {
     })
 }
 
-fn native(rule: Spanned<RuleText>) -> Result<NativeRule, Fault> {
-    let line = usize::try_from(rule.referenced.line()).ok();
-    let rule = rule.value;
-    let not_after = match rule.not_after.as_deref().map(|text| (text, Timestamp::parse_rfc3339(text))) {
-        None => None,
-        Some((_, Some(end))) => Some(end),
-        Some((text, None)) => {
-            let text = format!("not_after \"{text}\" is no time; write 2027-06-30T00:00:00Z");
-            return Err(Fault { line, rule: Some(rule.id), text });
-        }
-    };
+fn native((line, rule): At<RuleText>) -> Result<NativeRule, Fault> {
+    let written = rule.not_after.map(|text| text.to_string());
+    let not_after = written.as_deref().and_then(Timestamp::parse_rfc3339);
+    if let Some(text) = written.filter(|_| not_after.is_none()) {
+        let text = format!("not_after \"{text}\" is no time; write 2027-06-30T00:00:00Z");
+        return Err(Fault { line, rule: Some(rule.id), text });
+    }
     Ok(NativeRule {
         id: rule.id,
         line,
@@ -167,6 +229,10 @@ mod mutated;
 mod tests {
     use super::*;
 
+    fn read(text: &str) -> Result<Native, PolicyError> {
+        super::read(text, Form::Yaml)
+    }
+
     const EXAMPLE: &str = include_str!("../../../../examples/policies/organisation.yaml");
 
     #[test]
@@ -182,6 +248,46 @@ mod tests {
         assert_eq!(rules[3].not_after, Timestamp::parse_rfc3339("2031-06-30T00:00:00Z"));
         assert_eq!(rules[3].limits, Some(RuleLimits { rps: Some(50), burst: Some(100), max_streams: None }));
         assert_eq!(rules[2].effect, RuleEffect::Deny);
+    }
+
+    #[test]
+    fn toml_says_the_same_as_yaml() {
+        const TOML: &str = include_str!("../../../../examples/policies/organisation.toml");
+        let (yaml, toml) = (read(EXAMPLE).unwrap(), super::read(TOML, Form::Toml).unwrap());
+        let said = |native: Native| {
+            let rules =
+                native.rules.into_iter().map(|rule| format!("{:?}", NativeRule { line: None, ..rule }));
+            rules.collect::<Vec<_>>()
+        };
+        for rule in &toml.rules {
+            let line = TOML.lines().nth(rule.line.unwrap() - 1).unwrap();
+            assert_eq!(line, "[[rules]]", "{}", rule.id);
+        }
+        assert_eq!(said(toml), said(yaml));
+    }
+
+    #[test]
+    fn what_is_no_policy_in_toml() {
+        let rule = |more: &str| {
+            format!(
+                "version = 1\n\n[[rules]]\nid = \"a\"\neffect = \"allow\"\nprincipals = [\"local\"]\n\
+                 methods = [\"@read\"]\n{more}"
+            )
+        };
+        let fault = |text: &str| super::read(text, Form::Toml).err().unwrap().faults.remove(0);
+        let end = |text: &str| super::read(&rule(text), Form::Toml).unwrap().rules[0].not_after;
+        assert_eq!(end("not_after = 2031-06-30T00:00:00Z"), Timestamp::parse_rfc3339("2031-06-30T00:00:00Z"));
+        assert_eq!(end("not_after = \"2031-06-30T00:00:00Z\""), end("not_after = 2031-06-30T02:00:00+02:00"));
+        for local in ["2031-06-30", "2031-06-30T00:00:00", "\"soon\""] {
+            let fault = fault(&rule(&format!("not_after = {local}")));
+            assert!(fault.text.contains("is no time") && fault.line == Some(3), "{fault:?}");
+        }
+        let unknown = fault(&rule("limit = 3"));
+        assert!(unknown.text.contains("unknown field `limit`") && unknown.line == Some(8), "{unknown:?}");
+        assert_eq!(fault("version = 1\n[[rules]\n").line, Some(2));
+        assert!(fault("version = 2").text.contains("write `version = 1`"));
+        assert!(fault("").text.starts_with("is no policy"));
+        assert!(fault(EXAMPLE).text.starts_with("is no policy"), "YAML is no TOML");
     }
 
     #[test]

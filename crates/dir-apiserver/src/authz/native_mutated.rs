@@ -1,6 +1,6 @@
 //! Native policies with any bytes in them: thousands of mutations, the same in every run (`DIR_FUZZ_ROUNDS` for more).
 
-use super::read;
+use super::{Form, read};
 use dir_core::policy::{Effect, Policy, RuleEffect, UnknownMethod};
 use dir_core::{Principal, Timestamp};
 use dir_fuzz::mutate::{Dice, mutate};
@@ -12,6 +12,7 @@ rules:
   - {id: b, effect: deny, principals: ['spiffe://acme.example/ns/*/sa/ci'], methods: ['/agntcy.dir.store.v1.StoreService/*']}
 roles: [{role: editor, claims: [acme/*/editor]}]
 ";
+const TOML: &str = include_str!("../../../../examples/policies/organisation.toml");
 const RECORDS: &str = "version: 1
 rules:
   - id: own
@@ -28,9 +29,9 @@ rules:
 
 /// What must hold for any text: it is refused, with faults that are no longer than a page, or it is a policy in which a
 /// deny rule wins, and in which nobody is allowed anything whom no rule names.
-fn judge(text: &str) {
+fn judge(text: &str, form: Form) {
     let own = "acme.example".parse().unwrap();
-    let loaded = read(text).and_then(|native| {
+    let loaded = read(text, form).and_then(|native| {
         let catalogue = dir_api::method_catalogue();
         Policy::from_native(native.rules, &native.roles, Some(&own), &catalogue, UnknownMethod::Warn)
     });
@@ -63,11 +64,10 @@ fn judge(text: &str) {
     }
 }
 
-#[test]
-fn mutated_policies_are_refused_or_hold() {
-    let corpus = [EXAMPLE, SMALL, RECORDS].map(|text| text.as_bytes().to_vec());
+fn mutated(corpus: &[&str], form: Form) {
+    let corpus: Vec<Vec<u8>> = corpus.iter().map(|text| text.as_bytes().to_vec()).collect();
     for text in &corpus {
-        assert!(read(std::str::from_utf8(text).unwrap()).is_ok());
+        assert!(read(std::str::from_utf8(text).unwrap(), form).is_ok());
     }
     let rounds = std::env::var("DIR_FUZZ_ROUNDS").ok().and_then(|text| text.parse().ok()).unwrap_or(2_000);
     let mut dice = Dice::new(0xd1_2ec7);
@@ -75,9 +75,25 @@ fn mutated_policies_are_refused_or_hold() {
     for round in 0..rounds {
         let input = mutate(&corpus[dice.below(corpus.len())], &corpus, &mut dice);
         let Ok(text) = std::str::from_utf8(&input) else { continue };
-        read_at_all += usize::from(read(text).is_ok());
-        let held = std::panic::catch_unwind(|| judge(text));
+        read_at_all += usize::from(read(text, form).is_ok());
+        let held = std::panic::catch_unwind(|| judge(text, form));
         assert!(held.is_ok(), "round {round}:\n{text}");
     }
     assert!(read_at_all > rounds / 100, "mutations that are all refused early test nothing: {read_at_all}");
+}
+
+#[test]
+fn mutated_policies_are_refused_or_hold() {
+    mutated(&[EXAMPLE, SMALL, RECORDS], Form::Yaml);
+}
+
+#[test]
+fn mutated_policies_in_toml_are_refused_or_hold() {
+    mutated(
+        &[
+            TOML,
+            "version = 1\nrules = [{id = 'a', effect = 'allow', principals = ['local'], methods = ['*']}]\n",
+        ],
+        Form::Toml,
+    );
 }

@@ -14,11 +14,11 @@ pub(super) fn run(source: &Source, output: Output) -> anyhow::Result<Status> {
     };
     let (findings, warnings): (Vec<Warning>, Vec<Warning>) =
         noticed.into_iter().partition(|w| w.kind.is_finding());
-    let format = if source.is_native() { "native" } else { "csv" };
+    let format = if source.native().is_some() { "native" } else { "csv" };
     let told = json!({
         "file": source.path,
         "format": format,
-        "matching": (!source.is_native()).then(|| matching_name(source.matching)),
+        "matching": source.native().is_none().then(|| matching_name(source.matching)),
         "rules": rules,
         "errors": errors.iter().map(fault).collect::<Vec<_>>(),
         "findings": findings.iter().map(warning).collect::<Vec<_>>(),

@@ -42,7 +42,7 @@ impl Files {
 
 #[test]
 fn check_takes_the_examples() {
-    for name in ["organisation.yaml", "two-organisations.csv"] {
+    for name in ["organisation.yaml", "organisation.toml", "two-organisations.csv"] {
         let (code, told) = json(&["check", &example(name)]);
         assert_eq!(code, Some(0), "{told:#}");
         assert_eq!(

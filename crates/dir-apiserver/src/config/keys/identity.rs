@@ -98,7 +98,7 @@ section! {
     Authz {
         /// Whether calls are checked against a policy.
         enabled: bool = "false",
-        /// The policy: CSV, or native rules when the name ends in `.yaml` or `.yml`. Taken anew when the file changes.
+        /// The policy: CSV, or native rules when the name ends in `.yaml`, `.yml` or `.toml`. Taken anew when the file changes.
         enforcer_policy_file_path: PathBuf = "/etc/agntcy/dir/authz_policies.csv" [Reload],
         /// How the method column of a CSV policy is matched.
         method_matching: MethodMatching = "strict",
