@@ -2,6 +2,7 @@
 
 use crate::chunk::Chunk;
 use crate::cursor::Position;
+use crate::members::{Location, Members};
 use crate::plan::Plan;
 use crate::rank::{Place, Rank};
 use dir_core::index::{IndexError, Page, Row, Usage, Work};
@@ -9,7 +10,7 @@ use dir_core::query::{Query, Sort};
 use dir_core::{Cid, RecordFacts, Timestamp};
 use parking_lot::{Mutex, RwLock};
 use std::cmp::Reverse;
-use std::collections::{BTreeMap, HashSet};
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -17,26 +18,23 @@ use std::sync::atomic::{AtomicU64, Ordering};
 /// some sixty chunks.
 pub(crate) const CHUNK_RECORDS: usize = 16_384;
 
-/// CIDs are looked up by the first byte of their digest first: small trees under short locks.
+/// CIDs are looked up by the first byte of their digest first: small tables under short locks.
 const SHARDS: usize = 256;
+
+/// Chunks whose records are put into others when an index is closed: about a second.
+const MOVED_CHUNKS: usize = 4;
 
 /// Chunks that a read by known values goes through before it lets other tasks run; one that reads whole
 /// dictionaries does so after each chunk.
 const CHUNKS_PER_TURN: usize = 32;
 
-type SharedChunk = Arc<RwLock<Chunk>>;
-
-#[derive(Clone)]
-struct Location {
-    chunk: SharedChunk,
-    slot: u32,
-}
+pub(crate) type SharedChunk = Arc<RwLock<Chunk>>;
 
 /// The records in memory. Any number of readers; writers take turns (the adapters see to that).
 pub(crate) struct Core {
     chunk_records: usize,
     pub(crate) chunks: RwLock<Arc<[SharedChunk]>>,
-    shards: Vec<RwLock<BTreeMap<Cid, Location>>>,
+    shards: Vec<RwLock<Members>>,
     live: AtomicU64,
     /// Rises with every removal: a read that saw it rise may have met a record twice.
     removals: AtomicU64,
@@ -61,7 +59,7 @@ impl Core {
         self.chunk_records
     }
 
-    fn shard(&self, cid: &Cid) -> &RwLock<BTreeMap<Cid, Location>> {
+    fn shard(&self, cid: &Cid) -> &RwLock<Members> {
         &self.shards[usize::from(cid.digest()[0])]
     }
 
@@ -70,7 +68,7 @@ impl Core {
     }
 
     pub(crate) fn contains(&self, cid: &Cid) -> bool {
-        self.shard(cid).read().contains_key(cid)
+        self.shard(cid).read().get(cid).is_some()
     }
 
     /// Adds a record; answers whether it is new. An existing row stays as it is.
@@ -80,7 +78,7 @@ impl Core {
         }
         let chunk = self.open_chunk();
         let slot = chunk.write().insert(Place { at: Reverse(at), cid }, facts);
-        self.shard(&cid).write().insert(cid, Location { chunk, slot });
+        self.shard(&cid).write().insert(&cid, Location { chunk, slot });
         self.live.fetch_add(1, Ordering::AcqRel);
         true
     }
@@ -92,7 +90,7 @@ impl Core {
             if !last.read().is_full(self.chunk_records) {
                 return last.clone();
             }
-            last.write().shrink();
+            last.write().freeze();
         }
         let fresh = SharedChunk::default();
         *self.chunks.write() = chunks.iter().cloned().chain([fresh.clone()]).collect();
@@ -103,7 +101,7 @@ impl Core {
     pub(crate) fn adopt(&self, chunk: Chunk, members: &[(Cid, u32)]) {
         let chunk = Arc::new(RwLock::new(chunk));
         for (cid, slot) in members {
-            self.shard(cid).write().insert(*cid, Location { chunk: chunk.clone(), slot: *slot });
+            self.shard(cid).write().insert(cid, Location { chunk: chunk.clone(), slot: *slot });
         }
         self.live.fetch_add(members.len() as u64, Ordering::AcqRel);
         let mut chunks = self.chunks.write();
@@ -129,30 +127,53 @@ impl Core {
         true
     }
 
-    /// Hands over every record, a chunk at a time, until one is refused.
-    pub(crate) fn each_row<E>(
-        &self,
-        mut take: impl FnMut(Place, &RecordFacts) -> Result<(), E>,
-    ) -> Result<(), E> {
+    /// Hands over every chunk, frozen, until one is refused. Chunks that are small, or that many records have left,
+    /// are put together first; so many of their records that this takes little time.
+    pub(crate) fn each_chunk<E>(&self, mut take: impl FnMut(&Chunk) -> Result<(), E>) -> Result<(), E> {
         let chunks = self.chunks.read().clone();
-        chunks.iter().try_for_each(|chunk| chunk.read().each_row(&mut take))
+        let (mut rest, mut moved) = (Chunk::default(), 0);
+        for chunk in chunks.iter() {
+            let whole = {
+                let chunk = chunk.read();
+                chunk.is_whole(self.chunk_records) || moved >= MOVED_CHUNKS * self.chunk_records
+            };
+            if whole {
+                chunk.write().freeze();
+                take(&chunk.read())?;
+                continue;
+            }
+            chunk.read().each_row(&mut |place, facts| {
+                moved += 1;
+                rest.insert(place, facts);
+                if !rest.is_full(self.chunk_records) {
+                    return Ok(());
+                }
+                rest.freeze();
+                take(&std::mem::take(&mut rest))
+            })?;
+        }
+        if rest.is_empty() {
+            return Ok(());
+        }
+        rest.freeze();
+        take(&rest)
     }
 
     pub(crate) fn row(&self, cid: &Cid) -> Option<Row> {
-        let Location { chunk, slot } = self.shard(cid).read().get(cid)?.clone();
+        let Location { chunk, slot } = self.shard(cid).read().get(cid)?;
         let (indexed_at, facts, usage) = chunk.read().row(slot, cid)?;
         Some(Row { cid: *cid, indexed_at, facts: Arc::new(facts), usage })
     }
 
     /// The counters of a record; `None` without a row.
     pub(crate) fn usage(&self, cid: &Cid) -> Option<Usage> {
-        let Location { chunk, slot } = self.shard(cid).read().get(cid)?.clone();
+        let Location { chunk, slot } = self.shard(cid).read().get(cid)?;
         chunk.read().usage(slot, cid)
     }
 
     /// Adds to the counters of a record, if it has a row.
     pub(crate) fn add_usage(&self, cid: &Cid, more: Usage) {
-        let location = self.shard(cid).read().get(cid).cloned();
+        let location = self.shard(cid).read().get(cid);
         if let Some(Location { chunk, slot }) = location {
             chunk.write().add_usage(slot, cid, more);
         }
@@ -166,16 +187,15 @@ impl Core {
     }
 
     pub(crate) fn cids(&self, after: Option<&Cid>, max: usize) -> Vec<Cid> {
-        use std::ops::Bound::{Excluded, Unbounded};
         let from = after.map_or(0, |cid| usize::from(cid.digest()[0]));
-        let lower = after.map_or(Unbounded, Excluded);
         let mut found = Vec::new();
         for shard in &self.shards[from..] {
             if found.len() >= max {
                 break;
             }
-            let shard = shard.read();
-            found.extend(shard.range((lower, Unbounded)).take(max - found.len()).map(|(cid, _)| *cid));
+            let mut cids = shard.read().cids(after);
+            cids.sort_unstable();
+            found.extend(cids.into_iter().take(max - found.len()));
         }
         found
     }

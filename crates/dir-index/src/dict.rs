@@ -1,10 +1,14 @@
 //! The distinct values of one field in one chunk, with the records that have each: found by hash when the value
 //! is known, by order when its start is, by reading all of them otherwise.
 
+use crate::codec::Malformed;
 use crate::fold::{cmp_folded, fold, fold_into};
+use crate::image::{In, Out};
+use crate::order::Order;
 use crate::pattern::Pattern;
 use crate::plan::Values;
-use crate::posting::{Posting, Union};
+use crate::posting::{Slots, Union};
+use crate::postings::Postings;
 use crate::sketch::Sketches;
 use crate::texts::Texts;
 use dir_core::index::Work;
@@ -16,66 +20,15 @@ use std::hash::{BuildHasher, RandomState};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// New values wait unsorted until they are a quarter of the sorted ones, and so many at least.
-const MIN_UNSORTED: usize = 64;
 /// Texts below which all are read: sketches would not pay.
 const MIN_SKETCHED: usize = 64;
-
-/// The ids of a dictionary in the folded order of their texts.
-#[derive(Debug, Default)]
-struct Order {
-    sorted: Vec<u32>,
-    /// Ids that are not sorted in yet.
-    unsorted: Vec<u32>,
-}
-
-impl Order {
-    fn of(ids: impl Iterator<Item = u32>, texts: &Texts) -> Self {
-        let mut order = Self { sorted: Vec::new(), unsorted: ids.collect() };
-        order.sort_in(texts);
-        order
-    }
-
-    fn add(&mut self, id: u32, texts: &Texts) {
-        self.unsorted.push(id);
-        if self.unsorted.len() >= MIN_UNSORTED.max(self.sorted.len() / 4) {
-            self.sort_in(texts);
-        }
-    }
-
-    fn sort_in(&mut self, texts: &Texts) {
-        let order = |a: &u32, b: &u32| cmp_folded(texts.get(*a), texts.get(*b));
-        self.unsorted.sort_unstable_by(order);
-        self.sorted.append(&mut self.unsorted);
-        // Two sorted runs: the stable sort merges them.
-        self.sorted.sort_by(order);
-    }
-
-    fn remove(&mut self, id: u32, texts: &Texts) {
-        if let Some(at) = self.unsorted.iter().position(|&other| other == id) {
-            self.unsorted.swap_remove(at);
-            return;
-        }
-        let text = texts.get(id);
-        let from = self.sorted.partition_point(|&o| cmp_folded(texts.get(o), text) == cmp::Ordering::Less);
-        if let Some(at) = self.sorted[from..].iter().position(|&other| other == id) {
-            self.sorted.remove(from + at);
-        }
-    }
-
-    fn shrink(&mut self, texts: &Texts) {
-        self.sort_in(texts);
-        self.sorted.shrink_to_fit();
-        self.unsorted.shrink_to_fit();
-    }
-}
 
 /// Distinct texts with small ids. Rows name texts by id, so each text is kept once per chunk.
 #[derive(Debug, Default)]
 pub(crate) struct Dict {
     texts: Texts,
     /// By id; empty where the id is not in use.
-    postings: Vec<Posting>,
+    postings: Postings,
     /// Ids by the hash of the folded text.
     index: HashTable<u32>,
     hasher: RandomState,
@@ -103,16 +56,14 @@ impl Dict {
             Some(&id) => id,
             None => self.add_text(text, hash),
         };
-        (id, self.postings[id as usize].insert(slot))
+        (id, self.postings.insert(id, slot))
     }
 
     fn add_text(&mut self, text: &str, hash: u64) -> u32 {
         let id = self.texts.add(text);
-        if self.postings.len() <= id as usize {
-            self.postings.push(Posting::default());
-        }
+        self.postings.reach(id);
         let (texts, hasher) = (&self.texts, &self.hasher);
-        self.index.insert_unique(hash, id, |&id| hasher.hash_one(fold(texts.get(id))));
+        self.index.insert_unique(hash, id, |&id| hasher.hash_one(fold(&texts.get(id))));
         if let Some(sketches) = self.sketches.get_mut() {
             sketches.set(id, &self.folded);
             if sketches.is_wasteful() {
@@ -128,12 +79,10 @@ impl Dict {
     /// Takes a record from a text; a text that no record has is forgotten, which is answered. Doing so twice changes
     /// nothing.
     pub(crate) fn remove(&mut self, id: u32, slot: u32) -> bool {
-        let posting = &mut self.postings[id as usize];
-        if posting.is_empty() || !posting.remove(slot) {
+        if self.postings.is_empty(id) || !self.postings.remove(id, slot) {
             return false;
         }
-        let text = self.texts.get(id);
-        fold_into(text, &mut self.folded);
+        fold_into(&self.texts.get(id), &mut self.folded);
         if let Ok(entry) = self.index.find_entry(self.hasher.hash_one(&self.folded), |&other| other == id) {
             entry.remove();
         }
@@ -145,25 +94,52 @@ impl Dict {
     }
 
     /// The records with a text.
-    pub(crate) fn posting(&self, id: u32) -> &Posting {
-        &self.postings[id as usize]
+    pub(crate) fn slots(&self, id: u32) -> Slots<'_> {
+        self.postings.slots(id)
     }
 
     /// The text of an id.
-    pub(crate) fn text(&self, id: u32) -> &str {
+    pub(crate) fn text(&self, id: u32) -> Cow<'_, str> {
         self.texts.get(id)
     }
 
-    /// Gives back spare memory.
-    pub(crate) fn shrink(&mut self) {
+    /// Gives back spare memory, and keeps the texts in little of it.
+    pub(crate) fn freeze(&mut self) {
         if let Some(order) = self.order.get_mut() {
             order.shrink(&self.texts);
         }
-        self.postings.iter_mut().for_each(Posting::shrink);
-        self.postings.shrink_to_fit();
-        self.texts.shrink();
+        self.postings.shrink();
         let (texts, hasher) = (&self.texts, &self.hasher);
-        self.index.shrink_to_fit(|&id| hasher.hash_one(fold(texts.get(id))));
+        self.index.shrink_to_fit(|&id| hasher.hash_one(fold(&texts.get(id))));
+        self.texts.freeze();
+        self.folded = String::new();
+    }
+
+    pub(crate) fn write(&self, out: &mut Out) {
+        self.texts.write(out);
+        self.postings.write(out);
+    }
+
+    /// A dictionary of slots below `slots`.
+    pub(crate) fn load(image: &mut In<'_>, slots: u32) -> Result<Self, Malformed> {
+        let (mut texts, postings) = (Texts::load(image)?, Postings::load(image, slots)?);
+        let unused = postings.unused();
+        let used = postings.len() - unused.len();
+        texts.set_free(postings.len(), unused)?;
+        let mut dict = Self { texts, postings, index: HashTable::with_capacity(used), ..Self::default() };
+        let (texts, hasher, mut buffer) = (&dict.texts, &dict.hasher, String::new());
+        for (id, _) in dict.postings.used() {
+            fold_into(texts.read(id, &mut buffer), &mut dict.folded);
+            let hash = hasher.hash_one(&dict.folded);
+            dict.index.insert_unique(hash, id, |&id| hasher.hash_one(fold(&texts.get(id))));
+        }
+        dict.folded = String::new();
+        Ok(dict)
+    }
+
+    /// Ids that were ever used.
+    pub(crate) fn ids(&self) -> usize {
+        self.postings.len()
     }
 
     /// Bytes of all texts.
@@ -177,13 +153,13 @@ impl Dict {
             return self.select_any(&values.patterns);
         }
         let mut union = Union::default();
-        let (mut folded, mut read) = (String::new(), 0);
-        for (id, posting) in self.used() {
-            let text = self.texts.get(id);
+        let (mut buffer, mut folded, mut read) = (String::new(), String::new(), 0);
+        for (id, slots) in self.postings.used() {
+            let text = self.texts.read(id, &mut buffer);
             read += 1;
             let compared = values.comparisons.iter().all(|(op, operand)| op.holds(text, operand));
             if compared || matches_any(&values.patterns, text, &mut folded) {
-                union.add(posting);
+                union.add_slots(slots);
             }
         }
         self.compared.fetch_add(read, Ordering::Relaxed);
@@ -193,20 +169,20 @@ impl Dict {
     /// The records whose text matches any of the patterns.
     pub(crate) fn select_any(&self, patterns: &[Pattern]) -> Cow<'_, RoaringBitmap> {
         let mut union = Union::default();
-        self.for_each_match(patterns, |id| union.add(&self.postings[id as usize]));
+        self.for_each_match(patterns, |id| union.add_slots(self.postings.slots(id)));
         union.finish_or_borrow()
     }
 
     /// Calls `found` with the id of every text that matches any of the patterns, some perhaps twice.
     pub(crate) fn for_each_match(&self, patterns: &[Pattern], mut found: impl FnMut(u32)) {
         if patterns.iter().any(|p| matches!(p, Pattern::Glob(_))) {
-            let (mut folded, mut all, mut read) = (String::new(), 0, 0);
+            let (mut buffer, mut folded, mut all, mut read) = (String::new(), String::new(), 0, 0);
             let sketches = self.sketches(patterns);
-            for (id, _) in self.used() {
+            for (id, _) in self.postings.used() {
                 all += 1;
                 if sketches.is_none_or(|s| patterns.iter().any(|p| may_match(s, id, p))) {
                     read += 1;
-                    if matches_any(patterns, self.texts.get(id), &mut folded) {
+                    if matches_any(patterns, self.texts.read(id, &mut buffer), &mut folded) {
                         found(id);
                     }
                 }
@@ -228,9 +204,10 @@ impl Dict {
     fn sketches(&self, patterns: &[Pattern]) -> Option<&Sketches> {
         let helps = |p: &Pattern| !matches!(p, Pattern::Glob(glob) if glob.runs.is_empty());
         let make = || {
-            let (mut sketches, mut folded) = (Sketches::default(), String::new());
-            for (id, _) in self.used() {
-                fold_into(self.texts.get(id), &mut folded);
+            let mut sketches = Sketches::default();
+            let (mut buffer, mut folded) = (String::new(), String::new());
+            for (id, _) in self.postings.used() {
+                fold_into(self.texts.read(id, &mut buffer), &mut folded);
                 sketches.set(id, &folded);
             }
             sketches
@@ -245,34 +222,30 @@ impl Dict {
         Work { values: read(&self.compared), sketches: read(&self.passed_over), records: 0 }
     }
 
-    /// Every distinct text.
-    pub(crate) fn values(&self) -> impl Iterator<Item = &str> {
-        self.used().map(|(id, _)| self.texts.get(id))
-    }
-
-    /// Ids in use, with the records of each, in the order of the memory.
-    fn used(&self) -> impl Iterator<Item = (u32, &Posting)> {
-        (0_u32..).zip(&self.postings).filter(|(_, posting)| !posting.is_empty())
+    /// Hands over every distinct text.
+    pub(crate) fn each_value(&self, mut take: impl FnMut(&str)) {
+        let mut buffer = String::new();
+        self.postings.used().for_each(|(id, _)| take(self.texts.read(id, &mut buffer)));
     }
 
     fn equal(&self, folded: &str, found: &mut impl FnMut(u32)) {
         for &id in self.index.iter_hash(self.hasher.hash_one(folded)) {
-            if cmp_folded(self.texts.get(id), folded) == cmp::Ordering::Equal {
+            if cmp_folded(&self.texts.get(id), folded) == cmp::Ordering::Equal {
                 found(id);
             }
         }
     }
 
     fn starting(&self, prefix: &str, found: &mut impl FnMut(u32)) {
-        let mut folded = String::new();
+        let (mut buffer, mut folded) = (String::new(), String::new());
         let mut starts = |id: u32| {
-            fold_into(self.texts.get(id), &mut folded);
+            fold_into(self.texts.read(id, &mut buffer), &mut folded);
             folded.starts_with(prefix)
         };
         let Order { sorted, unsorted } =
-            self.order.get_or_init(|| Order::of(self.used().map(|(id, _)| id), &self.texts));
+            self.order.get_or_init(|| Order::of(self.postings.used().map(|(id, _)| id), &self.texts));
         let from =
-            sorted.partition_point(|&id| cmp_folded(self.texts.get(id), prefix) == cmp::Ordering::Less);
+            sorted.partition_point(|&id| cmp_folded(&self.texts.get(id), prefix) == cmp::Ordering::Less);
         let same = sorted[from..].partition_point(|&id| starts(id));
         let unsorted = unsorted.iter().filter(|&&id| starts(id));
         sorted[from..from + same].iter().chain(unsorted).for_each(|&id| found(id));
@@ -281,10 +254,8 @@ impl Dict {
     /// Bytes on the heap.
     #[cfg(test)]
     pub(crate) fn heap(&self) -> usize {
-        let postings: usize = self.postings.iter().map(Posting::heap).sum();
         self.texts.heap()
-            + postings
-            + self.postings.capacity() * size_of::<Posting>()
+            + self.postings.heap()
             + self.index.allocation_size()
             + self.order.get().map_or(0, |o| (o.sorted.capacity() + o.unsorted.capacity()) * size_of::<u32>())
             + self.folded.capacity()
@@ -293,7 +264,7 @@ impl Dict {
 
     #[cfg(test)]
     pub(crate) fn len(&self) -> usize {
-        self.used().count()
+        self.postings.used().count()
     }
 }
 
@@ -383,7 +354,7 @@ mod tests {
             assert_eq!(slots(&dict, &format!("{prefix}*")), expected, "{prefix}");
         }
         for (n, (id, text)) in &ids {
-            assert_eq!(dict.text(*id), text);
+            assert_eq!(&dict.text(*id), text);
             assert!(slots(&dict, text).contains(n));
         }
     }

@@ -42,8 +42,8 @@ impl Label {
         let texts = if self.field == PairField::Locator { &rows.left } else { &rows.right };
         let mut union = Union::default();
         texts.for_each_match(&self.near, |id| {
-            if label_fits(&self.wanted, texts.text(id)) {
-                union.add(texts.posting(id));
+            if label_fits(&self.wanted, &texts.text(id)) {
+                union.add_slots(texts.slots(id));
             }
         });
         union.finish()

@@ -1,7 +1,9 @@
 //! Fields whose rows have two halves (id and name, type and URL, key and value): conditions on both halves must
 //! hold on the same row, so distinct rows are known beside the distinct halves.
 
+use crate::codec::Malformed;
 use crate::dict::Dict;
+use crate::image::{In, Out, ensure};
 use crate::pattern::Pattern;
 use crate::plan::Join;
 use crate::posting::{Posting, Union};
@@ -43,7 +45,7 @@ impl Pairs {
             SEVERAL => self.add_row(right, left, slot),
             partner if partner == left => {}
             partner => {
-                let mut others = self.right.posting(right).clone();
+                let mut others = self.right.slots(right).to_posting();
                 if new {
                     others.remove(slot);
                 }
@@ -101,18 +103,41 @@ impl Pairs {
                 rows.filter(|((_, left), _)| lefts.contains(*left))
                     .for_each(|(_, posting)| union.add(posting));
             }
-            partner if lefts.contains(partner) => union.add(self.right.posting(id)),
+            partner if lefts.contains(partner) => union.add_slots(self.right.slots(id)),
             _ => {}
         });
         union.finish()
     }
 
-    /// Gives back spare memory.
-    pub(crate) fn shrink(&mut self) {
-        self.left.shrink();
-        self.right.shrink();
+    /// Gives back spare memory, and keeps the texts in little of it.
+    pub(crate) fn freeze(&mut self) {
+        self.left.freeze();
+        self.right.freeze();
         self.partner.shrink_to_fit();
         self.rows.values_mut().for_each(Posting::shrink);
+    }
+
+    pub(crate) fn write(&self, out: &mut Out) {
+        self.left.write(out);
+        self.right.write(out);
+        out.numbers(&self.partner);
+        out.len(self.rows.len());
+        for ((right, left), posting) in &self.rows {
+            out.number(*right);
+            out.number(*left);
+            posting.write(out);
+        }
+    }
+
+    /// Rows of slots below `slots`.
+    pub(crate) fn load(image: &mut In<'_>, slots: u32) -> Result<Self, Malformed> {
+        let (left, right) = (Dict::load(image, slots)?, Dict::load(image, slots)?);
+        let partner: Vec<u32> = image.numbers()?;
+        ensure(partner.len() == right.ids())?;
+        let rows = (0..image.number()?)
+            .map(|_| Ok(((image.number()?, image.number()?), Posting::load(image, slots)?)))
+            .collect::<Result<_, Malformed>>()?;
+        Ok(Self { left, right, partner, rows })
     }
 
     /// What reads have cost.

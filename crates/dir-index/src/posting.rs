@@ -1,11 +1,16 @@
 //! Which records of a chunk have a value: nothing allocated for the many values that only a few records have.
 
+use crate::codec::Malformed;
+use crate::image::{In, Out, ensure};
 use roaring::{MultiOps, RoaringBitmap};
 use std::borrow::Cow;
 
 /// Slots that a posting holds in itself: it takes sixteen bytes with them and without. A bitmap of two slots would
 /// take some 250 more, and most texts of a catalogue belong to a record and its later versions.
 const INLINE: usize = 7;
+
+/// Instead of a length: a bitmap follows.
+const MANY: u32 = u32::MAX;
 
 /// A set of slots of one chunk.
 #[derive(Debug, Clone)]
@@ -14,6 +19,26 @@ pub(crate) enum Posting {
     Few(u8, [u16; INLINE]),
     /// More than that, or a slot that does not fit.
     Many(Box<RoaringBitmap>),
+}
+
+/// The records of a text, as they are found.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Slots<'a> {
+    /// The first so many, ascending.
+    Few(usize, [u32; 2]),
+    Set(&'a Posting),
+}
+
+impl Slots<'_> {
+    pub(crate) fn to_posting(self) -> Posting {
+        match self {
+            Self::Set(posting) => posting.clone(),
+            Self::Few(len, slots) => slots[..len].iter().fold(Posting::default(), |mut posting, &slot| {
+                posting.insert(slot);
+                posting
+            }),
+        }
+    }
 }
 
 impl Default for Posting {
@@ -84,6 +109,41 @@ impl Posting {
         }
     }
 
+    pub(crate) fn write(&self, out: &mut Out) {
+        match self {
+            Self::Few(len, slots) => {
+                out.len(usize::from(*len));
+                slots[..usize::from(*len)].iter().for_each(|&slot| out.number(u32::from(slot)));
+            }
+            Self::Many(many) => {
+                out.number(MANY);
+                let mut bytes = Vec::with_capacity(many.serialized_size());
+                // Writing to memory does not fail; bytes that lack something are noticed by who reads them.
+                let _ = many.serialize_into(&mut bytes);
+                out.bytes(&bytes);
+            }
+        }
+    }
+
+    /// A set of slots below `slots`.
+    pub(crate) fn load(image: &mut In<'_>, slots: u32) -> Result<Self, Malformed> {
+        let mut posting = Self::default();
+        match image.number()? {
+            MANY => {
+                let many = RoaringBitmap::deserialize_from(image.bytes()?).map_err(|_malformed| Malformed)?;
+                ensure(many.max().is_some_and(|last| last < slots))?;
+                posting = Self::Many(Box::new(many));
+            }
+            few => {
+                for _ in 0..few {
+                    let slot = image.number()?;
+                    ensure(slot < slots && posting.insert(slot))?;
+                }
+            }
+        }
+        Ok(posting)
+    }
+
     /// Bytes on the heap.
     #[cfg(test)]
     pub(crate) fn heap(&self) -> usize {
@@ -110,6 +170,13 @@ pub(crate) struct Union<'a> {
 }
 
 impl<'a> Union<'a> {
+    pub(crate) fn add_slots(&mut self, slots: Slots<'a>) {
+        match slots {
+            Slots::Few(len, slots) => self.few.extend(&slots[..len]),
+            Slots::Set(posting) => self.add(posting),
+        }
+    }
+
     pub(crate) fn add(&mut self, posting: &'a Posting) {
         match posting {
             Posting::Few(len, slots) => {

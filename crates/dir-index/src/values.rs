@@ -28,11 +28,11 @@ impl Core {
 }
 
 fn collect(dict: &Dict, found: &mut HashSet<String>) {
-    for text in dict.values() {
+    dict.each_value(|text| {
         if !text.is_empty() && !found.contains(text) {
             found.insert(text.to_owned());
         }
-    }
+    });
 }
 
 /// Where the values of a kind are.

@@ -1,13 +1,14 @@
 //! The facts of a record as ids of texts, and back.
 
 use super::Chunk;
-use crate::packed::Packed;
 use crate::plan::{PairField, TextField};
 use dir_core::facts::{ClassFact, LocatorFact, ModuleFact, RecordFacts};
+use std::borrow::Cow;
 
 impl Chunk {
-    /// Interns the facts of a record. [`Chunk::facts`] and [`Chunk::forget`] read the ids in the same order.
-    pub(super) fn intern(&mut self, slot: u32, facts: &RecordFacts) -> Packed {
+    /// Interns the facts of a record, whose slot is the next one. [`Chunk::facts`] and [`Chunk::forget`] read the ids
+    /// in the same order.
+    pub(super) fn intern(&mut self, slot: u32, facts: &RecordFacts) {
         let mut ids = Vec::with_capacity(
             12 + 2
                 * (facts.skills.len() + facts.domains.len() + facts.locators.len() + facts.annotations.len())
@@ -49,20 +50,20 @@ impl Chunk {
             pair(PairField::Module, &module.id.to_string(), &module.name, &mut ids);
         }
         ids.extend(facts.modules.iter().map(|m| self.other.add(&m.artifact_media_type, slot)));
-        Packed::new(&ids)
+        self.ids.push(&ids);
     }
 
-    pub(super) fn facts(&self, ids: &Packed) -> RecordFacts {
-        let mut ids = ids.iter();
+    pub(super) fn facts(&self, slot: u32) -> RecordFacts {
+        let mut ids = self.ids.get(slot);
         let mut next = || ids.next().unwrap_or_default();
-        let text = |field: TextField, id: u32| self.texts[field as usize].text(id).to_owned();
+        let text = |field: TextField, id: u32| self.texts[field as usize].text(id).into_owned();
         let mut facts = RecordFacts {
             name: text(TextField::Name, next()),
             version: text(TextField::Version, next()),
             schema_version: text(TextField::SchemaVersion, next()),
             description: text(TextField::Description, next()),
             created_at: text(TextField::CreatedAt, next()),
-            previous_cid: self.other.text(next()).to_owned(),
+            previous_cid: self.other.text(next()).into_owned(),
             ..RecordFacts::default()
         };
         facts.authors = match next() {
@@ -73,35 +74,38 @@ impl Chunk {
             }
             n => Some((2..n).map(|_| text(TextField::Author, next())).collect()),
         };
-        let mut pairs = |field: PairField| -> Vec<(&str, &str)> {
+        let mut pairs = |field: PairField| -> Vec<(Cow<'_, str>, Cow<'_, str>)> {
             let pairs = &self.pairs[field as usize];
             (0..next()).map(|_| (pairs.left.text(next()), pairs.right.text(next()))).collect()
         };
-        let class =
-            |(id, name): (&str, &str)| ClassFact { id: id.parse().unwrap_or(0), name: name.to_owned() };
+        let class = |(id, name): (Cow<'_, str>, Cow<'_, str>)| ClassFact {
+            id: id.parse().unwrap_or(0),
+            name: name.into_owned(),
+        };
         facts.skills = pairs(PairField::Skill).into_iter().map(class).collect();
         facts.domains = pairs(PairField::Domain).into_iter().map(class).collect();
         facts.locators = pairs(PairField::Locator)
             .into_iter()
-            .map(|(kind, url)| LocatorFact { kind: kind.to_owned(), url: url.to_owned() })
+            .map(|(kind, url)| LocatorFact { kind: kind.into_owned(), url: url.into_owned() })
             .collect();
         facts.annotations = pairs(PairField::Annotation)
             .into_iter()
-            .map(|(key, value)| (key.to_owned(), value.to_owned()))
+            .map(|(key, value)| (key.into_owned(), value.into_owned()))
             .collect();
         let modules = pairs(PairField::Module);
         facts.modules = modules
             .into_iter()
             .map(|module| {
                 let ClassFact { id, name } = class(module);
-                ModuleFact { id, name, artifact_media_type: self.other.text(next()).to_owned() }
+                ModuleFact { id, name, artifact_media_type: self.other.text(next()).into_owned() }
             })
             .collect();
         facts
     }
 
-    pub(super) fn forget(&mut self, slot: u32, ids: &Packed) {
-        let mut ids = ids.iter();
+    pub(super) fn forget(&mut self, slot: u32) {
+        let ids: Vec<u32> = self.ids.get(slot).collect();
+        let mut ids = ids.into_iter();
         let mut next = || ids.next().unwrap_or_default();
         for dict in &mut self.texts[..TextField::Author as usize] {
             dict.remove(next(), slot);

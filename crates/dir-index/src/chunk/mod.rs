@@ -4,10 +4,11 @@
 //! reads one chunk's dictionary at a time, and chunks load in parallel.
 
 mod facts;
+mod image;
 
 use crate::dict::Dict;
 use crate::label::Label;
-use crate::packed::Packed;
+use crate::packed::Lists;
 use crate::pairs::Pairs;
 use crate::plan::{PairField, Plan, Test, TextField};
 use crate::popular::Popular;
@@ -26,7 +27,9 @@ pub(crate) const MAX_TEXT_BYTES: usize = 256 * 1024 * 1024;
 /// Records, by slot.
 #[derive(Debug, Default)]
 pub(crate) struct Chunk {
-    slots: Vec<Option<Stored>>,
+    places: Vec<Place>,
+    /// The facts of each as ids of texts, in the order of [`Chunk::insert`].
+    ids: Lists,
     /// Slots, the one that comes first last: new records are added at the end.
     order: Vec<u32>,
     live: RoaringBitmap,
@@ -37,13 +40,6 @@ pub(crate) struct Chunk {
     pub(crate) pairs: [Pairs; PairField::COUNT],
     /// Texts that no query asks for: previous CIDs and artifact media types.
     other: Dict,
-}
-
-#[derive(Debug)]
-struct Stored {
-    place: Place,
-    /// The facts as ids of texts, in the order of [`Chunk::insert`].
-    ids: Packed,
 }
 
 /// Which records of a chunk match.
@@ -68,8 +64,9 @@ impl Chunk {
             self.texts.iter().map(Dict::bytes).sum::<usize>()
                 + self.pairs.iter().map(Pairs::bytes).sum::<usize>()
                 + self.other.bytes()
+                + self.ids.bytes()
         };
-        self.slots.len() >= records || bytes() >= MAX_TEXT_BYTES
+        self.places.len() >= records || bytes() >= MAX_TEXT_BYTES
     }
 
     pub(crate) fn is_empty(&self) -> bool {
@@ -82,13 +79,23 @@ impl Chunk {
     }
 
     fn place(&self, slot: u32) -> Option<Place> {
-        self.slots.get(slot as usize)?.as_ref().map(|stored| stored.place)
+        self.places.get(slot as usize).copied()
+    }
+
+    /// The place of the record in a slot, if it is still that one.
+    fn place_of(&self, slot: u32, cid: &Cid) -> Option<Place> {
+        self.place(slot).filter(|place| place.cid == *cid && self.live.contains(slot))
+    }
+
+    /// The record that a slot has or had.
+    pub(crate) fn cid(&self, slot: u32) -> Option<&Cid> {
+        self.places.get(slot as usize).map(|place| &place.cid)
     }
 
     /// Adds a record that is in no chunk; answers its slot.
     pub(crate) fn insert(&mut self, place: Place, facts: &RecordFacts) -> u32 {
-        let slot = u32::try_from(self.slots.len()).unwrap_or(u32::MAX);
-        let ids = self.intern(slot, facts);
+        let slot = u32::try_from(self.places.len()).unwrap_or(u32::MAX);
+        self.intern(slot, facts);
         if self.first() > Some(place) || self.is_empty() {
             self.order.push(slot);
         } else {
@@ -96,35 +103,35 @@ impl Chunk {
             self.order.insert(at, slot);
         }
         self.live.insert(slot);
-        self.slots.push(Some(Stored { place, ids }));
+        self.places.push(place);
         slot
     }
 
-    /// Gives back memory that was kept for records to come.
-    pub(crate) fn shrink(&mut self) {
-        self.slots.shrink_to_fit();
+    /// Gives back memory that was kept for records to come, and keeps the texts in little of it: reading one costs
+    /// more then, and another record undoes it.
+    pub(crate) fn freeze(&mut self) {
+        self.places.shrink_to_fit();
+        self.ids.shrink();
         self.order.shrink_to_fit();
-        self.other.shrink();
-        self.texts.iter_mut().for_each(Dict::shrink);
-        self.pairs.iter_mut().for_each(Pairs::shrink);
+        self.other.freeze();
+        self.texts.iter_mut().for_each(Dict::freeze);
+        self.pairs.iter_mut().for_each(Pairs::freeze);
     }
 
     /// Removes the record in a slot.
     pub(crate) fn remove(&mut self, slot: u32) {
-        let Some(place) = self.place(slot) else { return };
+        let Some(place) = self.place(slot).filter(|_| self.live.contains(slot)) else { return };
         let at = self.order.partition_point(|&s| self.place(s) > Some(place));
         self.order.remove(at);
         self.popular.remove(slot, Rank::unused(place));
         self.live.remove(slot);
-        if let Some(stored) = self.slots[slot as usize].take() {
-            self.forget(slot, &stored.ids);
-        }
+        self.forget(slot);
     }
 
     /// The record in a slot, if it is still that one.
     pub(crate) fn row(&self, slot: u32, cid: &Cid) -> Option<(Timestamp, RecordFacts, Usage)> {
-        let stored = self.slots.get(slot as usize)?.as_ref().filter(|s| s.place.cid == *cid)?;
-        Some((stored.place.at.0, self.facts(&stored.ids), self.popular.usage(slot)))
+        let place = self.place_of(slot, cid)?;
+        Some((place.at.0, self.facts(slot), self.popular.usage(slot)))
     }
 
     /// Hands over every record, oldest first, until one is refused.
@@ -132,18 +139,18 @@ impl Chunk {
         &self,
         take: &mut impl FnMut(Place, &RecordFacts) -> Result<(), E>,
     ) -> Result<(), E> {
-        let stored = self.order.iter().filter_map(|&slot| self.slots[slot as usize].as_ref());
-        stored.into_iter().try_for_each(|stored| take(stored.place, &self.facts(&stored.ids)))
+        let slots = self.order.iter().filter_map(|&slot| Some((slot, self.place(slot)?)));
+        slots.into_iter().try_for_each(|(slot, place)| take(place, &self.facts(slot)))
     }
 
     /// The counters of the record in a slot, if it is still that one.
     pub(crate) fn usage(&self, slot: u32, cid: &Cid) -> Option<Usage> {
-        self.place(slot).filter(|place| place.cid == *cid).map(|_| self.popular.usage(slot))
+        self.place_of(slot, cid).map(|_| self.popular.usage(slot))
     }
 
     /// Adds to the counters of the record in a slot, if it is still that one.
     pub(crate) fn add_usage(&mut self, slot: u32, cid: &Cid, more: Usage) {
-        if let Some(place) = self.place(slot).filter(|place| place.cid == *cid) {
+        if let Some(place) = self.place_of(slot, cid) {
             self.popular.add(slot, Rank::unused(place), more);
         }
     }
@@ -289,22 +296,22 @@ mod tests {
             let place = Place { at: Reverse(Timestamp(i64::from(n))), cid: Cid::of(&n.to_be_bytes()) };
             chunk.insert(place, &catalogue.facts(u64::from(n)));
         }
-        chunk.shrink();
-        let ids: usize = chunk.slots.iter().flatten().map(|stored| stored.ids.heap()).sum();
-        let rows = chunk.slots.capacity() * size_of::<Option<Stored>>() + ids + chunk.order.capacity() * 4;
+        chunk.freeze();
+        let rows =
+            chunk.places.capacity() * size_of::<Place>() + chunk.ids.heap() + chunk.order.capacity() * 4;
         let text = |field: TextField| chunk.texts[field as usize].heap();
         let pair = |field: PairField| chunk.pairs[field as usize].heap();
         let parts = [
-            ("rows", rows, 125),
-            ("names", text(TextField::Name), 52),
-            ("versions", text(TextField::Version), 8),
-            ("descriptions", text(TextField::Description), 205),
-            ("creation times", text(TextField::CreatedAt), 60),
-            ("authors", text(TextField::Author), 60),
+            ("rows", rows, 113),
+            ("names", text(TextField::Name), 18),
+            ("versions", text(TextField::Version), 6),
+            ("descriptions", text(TextField::Description), 77),
+            ("creation times", text(TextField::CreatedAt), 28),
+            ("authors", text(TextField::Author), 27),
             ("skills", pair(PairField::Skill), 55),
             ("domains", pair(PairField::Domain), 45),
             ("modules", pair(PairField::Module), 35),
-            ("locators", pair(PairField::Locator), 310),
+            ("locators", pair(PairField::Locator), 124),
             ("annotations", pair(PairField::Annotation), 42),
         ];
         for (name, bytes, bound) in parts {

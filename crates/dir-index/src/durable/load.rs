@@ -71,24 +71,6 @@ fn await_release(file: &Path) -> Result<(), IndexError> {
     }
 }
 
-/// The rows that a clean close has saved, when they are those that it had.
-fn from_saved(config: &SledConfig, closed: Summary) -> Option<(Core, Summary)> {
-    let rows = saved::read(&config.path, closed)?;
-    match build(&rows, config.chunk_records) {
-        Ok((core, found)) if (found.rows, found.digests) == (closed.rows, closed.digests) => {
-            Some((core, found))
-        }
-        Ok(_) => {
-            tracing::warn!("the saved rows of the index are incomplete; reading its tree instead");
-            None
-        }
-        Err(error) => {
-            tracing::warn!(%error, "the saved rows of the index are damaged; reading its tree instead");
-            None
-        }
-    }
-}
-
 /// The rows of the tree. sled holds on to the first sixteen thousand pages that were read, whatever its cache is set
 /// to (it evicts a shard of 256 when 64 pages of it wait): what has read all rows is closed again.
 fn from_tree(dir: &Path, config: &SledConfig) -> Result<(Core, Summary), IndexError> {
@@ -113,10 +95,11 @@ fn load_unguarded(config: &SledConfig) -> Result<Loaded, IndexError> {
     let dir = config.path.join("db");
     remove_partial_snapshots(&dir)?;
     let closed = marker::read(&config.path)?;
-    let (core, mut summary) = match closed.and_then(|closed| from_saved(config, closed)) {
-        Some(loaded) => loaded,
-        None => from_tree(&dir, config)?,
-    };
+    let (core, mut summary) =
+        match closed.and_then(|closed| saved::load(&config.path, closed, config.chunk_records)) {
+            Some(loaded) => loaded,
+            None => from_tree(&dir, config)?,
+        };
     let db = open_tree(&dir, config)?;
     let stored = match db.get(keys::SUMMARY).map_err(|e| from_sled("reading the summary", e))? {
         Some(value) => decode_summary(keys::SUMMARY, &value)
@@ -165,8 +148,10 @@ fn remove_partial_snapshots(dir: &Path) -> Result<(), IndexError> {
 /// Decodes the rows into chunks, several at once.
 fn build(rows: &Rows, chunk_records: usize) -> Result<(Core, Summary), IndexError> {
     let core = Core::new(chunk_records);
-    // A small index is cut into as many chunks as there are threads, so that all of them have work.
-    let share = rows.len().div_ceil(loaders()).max(MIN_SHARE);
+    // As many chunks as the threads take in whole turns, so that none waits for another's.
+    let turn = loaders() * core.chunk_records();
+    let parts = rows.len().div_ceil(turn) * loaders();
+    let share = rows.len().div_ceil(parts.max(1)).max(MIN_SHARE);
     let built = in_parallel(rows.cut(core.chunk_records().min(share)), |range| {
         let mut chunk = Chunk::default();
         let mut members = Vec::with_capacity(range.len());
@@ -174,19 +159,23 @@ fn build(rows: &Rows, chunk_records: usize) -> Result<(Core, Summary), IndexErro
             let row = decode_row(&keys::row(&place.cid), value).map_err(|_malformed| bad_row(&place.cid))?;
             members.push((place.cid, chunk.insert(place, &row.facts)));
         }
-        if chunk.is_full(core.chunk_records()) {
-            chunk.shrink();
-        }
+        chunk.freeze();
         Ok((chunk, members))
     })?;
+    let summary = summed(&core, built);
+    Ok((core, summary))
+}
+
+/// Puts chunks into an index; what they amount to.
+pub(super) fn summed(core: &Core, chunks: Vec<(Chunk, Vec<(Cid, u32)>)>) -> Summary {
     let mut summary = Summary::default();
-    for (chunk, members) in built {
+    for (chunk, members) in chunks {
         for (cid, _) in &members {
             summary.add(cid);
         }
         core.adopt(chunk, &members);
     }
-    Ok((core, summary))
+    summary
 }
 
 /// Counters; those of a record without a row are passed over.

@@ -312,17 +312,17 @@ impl Writer {
             return Err(stopped());
         }
         self.db.flush().map_err(|e| from_sled("flushing", e))?;
-        self.save_rows()?;
+        self.save_chunks()?;
         marker::write(&self.path, self.summary)
     }
 
     /// For a fast start. Without it the next one reads the tree; with an old one it must not.
-    fn save_rows(&self) -> Result<(), IndexError> {
+    fn save_chunks(&self) -> Result<(), IndexError> {
         if !self.rows_changed && saved::exists(&self.path) {
             return Ok(());
         }
         saved::write(&self.path, self.summary, &self.core).or_else(|error| {
-            tracing::warn!(%error, "rows not saved; the next start takes longer");
+            tracing::warn!(%error, "chunks not saved; the next start takes longer");
             saved::remove(&self.path)
         })
     }
