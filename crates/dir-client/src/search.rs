@@ -11,6 +11,8 @@ use dir_proto::agntcy::dir::search::v1::{
 
 const CIDS: &str = "/agntcy.dir.search.v1.SearchService/SearchCIDs";
 const RECORDS: &str = "/agntcy.dir.search.v1.SearchService/SearchRecords";
+/// Trailer of an empty answer.
+const EMPTY_DETAIL: &str = "directory-empty-detail";
 const COUNT: &str = "/agntcy.dir.search.v1.SearchService/CountRecords";
 
 /// `SearchRecordsResponse` with its record still encoded: a length-delimited field reads as bytes too.
@@ -32,6 +34,11 @@ impl Cids {
         let next = self.client.next_answer::<SearchCiDsResponse>(CIDS, &mut self.answers).await?;
         Some(next.map(|answer| answer.record_cid))
     }
+
+    /// After the end of an empty answer: why it is empty, in a sentence, where the server says so.
+    pub async fn why_empty(&mut self) -> Option<String> {
+        why(&mut self.answers).await
+    }
 }
 
 /// Records that match, in the order of the query.
@@ -50,6 +57,16 @@ impl Records {
                 .map_err(|e| self.client.garbled(RECORDS, &e))
         }))
     }
+
+    /// After the end of an empty answer: why it is empty, in a sentence, where the server says so.
+    pub async fn why_empty(&mut self) -> Option<String> {
+        why(&mut self.answers).await
+    }
+}
+
+async fn why(answers: &mut Answers) -> Option<String> {
+    let trailers = answers.trailers().await.ok()??;
+    trailers.get(EMPTY_DETAIL)?.to_str().ok().map(str::to_owned)
 }
 
 impl Client {

@@ -40,6 +40,8 @@ pub enum Emptiness {
     NoMatch,
     /// There are so many matches, all of them before the offset.
     BeyondOffset(u64),
+    /// There are so many matches that would have been the answer: they cannot be read, or have come since.
+    Matching(u64),
     /// The index is being built: what matches may not be in it yet.
     Rebuilding,
 }
@@ -81,6 +83,7 @@ impl Engine {
         }
         match self.count(query).await? {
             0 => Ok(Emptiness::NoMatch),
+            matches if matches > query.offset => Ok(Emptiness::Matching(matches)),
             matches => Ok(Emptiness::BeyondOffset(matches)),
         }
     }

@@ -107,8 +107,9 @@ fn sendable(what: &str, message: Bytes, limit: usize) -> Result<Bytes, Status> {
     Ok(message)
 }
 
-/// The end of an empty answer to a search: OK, with trailers that say why.
-pub(crate) async fn explained(engine: &Engine, query: &Query) -> Option<Status> {
+/// The end of an empty answer to a search: OK, with trailers that say why. `reads` tells whether records were read for
+/// the answer.
+pub(crate) async fn explained(engine: &Engine, query: &Query, reads: bool) -> Option<Status> {
     let (reason, detail) = match engine.why_empty(query).await.ok()? {
         Emptiness::NoRecords => ("no-records", "no record is stored here".to_owned()),
         // Whether one that is hidden matches is not told: that would be a way to ask about it.
@@ -119,6 +120,11 @@ pub(crate) async fn explained(engine: &Engine, query: &Query) -> Option<Status> 
         Emptiness::NoMatch => ("no-match", "no record matches the filters".to_owned()),
         Emptiness::BeyondOffset(matches) => {
             ("beyond-offset", format!("{matches} records match, all of them before the offset"))
+        }
+        // They have come since.
+        Emptiness::Matching(_) if !reads => return None,
+        Emptiness::Matching(matches) => {
+            ("unreadable", format!("{matches} records match, and none of them could be read"))
         }
         Emptiness::Rebuilding => (
             "index-rebuilding",

@@ -9,11 +9,13 @@ use crate::records::RecordCheck;
 use crate::status;
 use bytes::{BufMut, Bytes, BytesMut};
 use dir_core::query::Query;
+use dir_engine::Engine;
 use dir_proto::agntcy::dir::search::v1 as pb;
-use futures::stream::{self, StreamExt, TryStreamExt};
+use futures::stream::{self, Stream, StreamExt, TryStreamExt};
 use http::{HeaderValue, Request, Response};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use tonic::Status;
 use tonic::body::Body;
 
 pub(crate) async fn cids(app: &Inner, id: HeaderValue, request: Request<RequestBody>) -> Response<Body> {
@@ -23,23 +25,29 @@ pub(crate) async fn cids(app: &Inner, id: HeaderValue, request: Request<RequestB
         let mut view = check.view()?;
         let query = view.of(Query::try_from(message).map_err(status::convert)?);
         let pages = engine.search(query.clone()).map_err(move |e| status::engine(&e, &id));
-        let empty = Arc::new(AtomicBool::new(true));
-        let seen = empty.clone();
-        let pages = pages.inspect(move |page| {
-            if !matches!(page, Ok(cids) if cids.is_empty()) {
-                seen.store(false, Ordering::Relaxed);
-            }
-        });
         let found = pages
             .map_ok(|cids| stream::iter(cids.into_iter().map(|cid| Ok(cid_message(&cid)))))
             .try_flatten()
             .map(move |found| view.still().and(found));
-        let end = stream::once(async move {
-            if empty.load(Ordering::Relaxed) { listing::explained(&engine, &query).await } else { None }
-        });
-        Ok(found.chain(end.filter_map(|end| std::future::ready(end.map(Err)))))
+        Ok(explaining(found, engine, query, false))
     })
     .await
+}
+
+/// An answer whose end says why there is nothing before it.
+fn explaining(
+    found: impl Stream<Item = Result<Bytes, Status>>,
+    engine: Engine,
+    query: Query,
+    reads: bool,
+) -> impl Stream<Item = Result<Bytes, Status>> {
+    let empty = Arc::new(AtomicBool::new(true));
+    let seen = empty.clone();
+    let found = found.inspect(move |_| seen.store(false, Ordering::Relaxed));
+    let end = stream::once(async move {
+        if empty.load(Ordering::Relaxed) { listing::explained(&engine, &query, reads).await } else { None }
+    });
+    found.chain(end.filter_map(|end| std::future::ready(end.map(Err))))
 }
 
 pub(crate) async fn records(app: &Inner, id: HeaderValue, request: Request<RequestBody>) -> Response<Body> {
@@ -49,9 +57,9 @@ pub(crate) async fn records(app: &Inner, id: HeaderValue, request: Request<Reque
     rpc::server_stream(request, |message: pb::SearchRecordsRequest| {
         let mut view = check.view()?;
         let query = view.of(Query::try_from(message).map_err(status::convert)?);
-        let found = engine.search_records(query, record_message, move || outflow.read());
-        let engine = engine.clone();
-        Ok(found.filter_map(move |record| {
+        let found = engine.search_records(query.clone(), record_message, move || outflow.read());
+        let (engine, asked) = (engine.clone(), engine.clone());
+        let found = found.filter_map(move |record| {
             let sent = match record.map(|record| record_field(&record)) {
                 // A record may have the full size of a message; with the field around it, it has more. One such
                 // record must not end every search that finds it.
@@ -67,7 +75,8 @@ pub(crate) async fn records(app: &Inner, id: HeaderValue, request: Request<Reque
                 other => Some(other.map_err(|e| status::engine(&e, &id))),
             };
             std::future::ready(sent.map(|found| view.still().and(found)))
-        }))
+        });
+        Ok(explaining(found, asked, query, true))
     })
     .await
 }

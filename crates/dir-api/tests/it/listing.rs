@@ -1,10 +1,10 @@
 //! `SearchService`: values to filter by, summaries, and empty answers that explain themselves.
 
-use crate::node::{Node, json, message, push, soon};
+use crate::node::{Mood, Node, Setup, json, message, push, soon};
 use dir_proto::agntcy::dir::search::v1::search_service_client::SearchServiceClient;
 use dir_proto::agntcy::dir::search::v1::{
     CountRecordsRequest, ListFilterValuesRequest, ListRecordSummariesRequest, RecordQuery, RecordQueryType,
-    RecordSummary, SearchCiDsRequest,
+    RecordSummary, SearchCiDsRequest, SearchRecordsRequest,
 };
 use std::time::Duration;
 use tonic::Code;
@@ -150,6 +150,31 @@ async fn why(node: &Node, request: SearchCiDsRequest) -> (usize, Option<String>,
     let trailers = soon(found.trailers()).await.unwrap().unwrap_or_default();
     let get = |key: &str| trailers.get(key).map(|value| value.to_str().unwrap().to_owned());
     (count, get("directory-empty-reason"), get("directory-empty-detail"))
+}
+
+#[tokio::test]
+async fn an_empty_answer_of_records_explains_itself_too() {
+    let engine = dir_engine::EngineConfig { cache_bytes: 0, ..dir_engine::EngineConfig::default() };
+    let node = Node::with(Setup { engine, ..Setup::default() }).await;
+    let never = tokio_util::sync::CancellationToken::new();
+    node.engine.rebuild(&dir_engine::MemoryJournal::default(), &never).await.unwrap();
+    push(&node, vec![message(&json("a"))]).await;
+    let why = async |name: &str| {
+        let queries = vec![query(RecordQueryType::Name, name)];
+        let request = SearchRecordsRequest { queries, ..Default::default() };
+        let mut found = soon(client(&node).await.search_records(request)).await.unwrap().into_inner();
+        let mut count = 0;
+        while soon(found.message()).await.unwrap().is_some() {
+            count += 1;
+        }
+        let trailers = soon(found.trailers()).await.unwrap().unwrap_or_default();
+        (count, trailers.get("directory-empty-reason").map(|reason| reason.to_str().unwrap().to_owned()))
+    };
+    assert_eq!(why("a").await, (1, None));
+    assert_eq!(why("b").await, (0, Some("no-match".to_owned())));
+    // A record that cannot be read is left out, which is another reason.
+    node.store.mood(Mood::Unavailable);
+    assert_eq!(why("a").await, (0, Some("unreadable".to_owned())));
 }
 
 #[tokio::test]

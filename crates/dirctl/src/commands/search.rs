@@ -217,8 +217,9 @@ async fn count(context: &Context, client: &Client, query: &Query) -> Result<u8, 
 
 async fn cids(context: &Context, client: &Client, query: &Query) -> Result<(), Fail> {
     let mut answers = client.search_cids(query).await?;
-    let mut found = Vec::new();
+    let (mut found, mut any) = (Vec::new(), false);
     while let Some(cid) = answers.next().await {
+        any = true;
         match context.out.format {
             Format::Human => context.out.line(cid?)?,
             Format::Json | Format::Yaml => found.push(cid?),
@@ -227,13 +228,17 @@ async fn cids(context: &Context, client: &Client, query: &Query) -> Result<(), F
     if context.out.format != Format::Human {
         context.out.value(&found)?;
     }
+    if !any {
+        say_why(context, answers.why_empty().await);
+    }
     Ok(())
 }
 
 async fn records(context: &Context, client: &Client, query: &Query) -> Result<(), Fail> {
     let mut answers = client.search_records(query).await?;
-    let mut found: Vec<Record> = Vec::new();
+    let (mut found, mut any) = (Vec::<Record>::new(), false);
     while let Some(record) = answers.next().await {
+        any = true;
         let record = record?;
         match context.out.format {
             Format::Human => context.out.records(&[record.bytes()], false)?,
@@ -244,7 +249,17 @@ async fn records(context: &Context, client: &Client, query: &Query) -> Result<()
         let bytes: Vec<&[u8]> = found.iter().map(|r| r.bytes().as_ref()).collect();
         context.out.records(&bytes, true)?;
     }
+    if !any {
+        say_why(context, answers.why_empty().await);
+    }
     Ok(())
+}
+
+/// An empty answer is no error, and not always no match.
+fn say_why(context: &Context, why: Option<String>) {
+    if let Some(why) = why {
+        context.talk.note(&format!("nothing found: {why}"));
+    }
 }
 
 #[cfg(test)]

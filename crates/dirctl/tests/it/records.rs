@@ -68,7 +68,13 @@ async fn search_and_pull_in_three_formats() {
     let id = id.trim();
     assert_eq!(node.dirctl(&["search", "--json"]).await.good(), format!("[\n  \"{id}\"\n]\n"));
     assert_eq!(node.dirctl(&["search", "-o", "yaml"]).await.good(), format!("- {id}\n"));
-    assert_eq!(node.dirctl(&["search", "--name", "none", "--json"]).await.good(), "[]\n");
+    for more in [&["--json"][..], &["--format", "record", "--json"]] {
+        let ran = node.dirctl(&[&["search", "--name", "none"][..], more].concat()).await;
+        assert_eq!((ran.code, ran.stdout.as_str()), (Some(0), "[]\n"));
+        assert!(ran.stderr.starts_with("nothing found: "), "{ran:?}");
+    }
+    let quiet = node.dirctl(&["search", "--name", "none", "--quiet"]).await;
+    assert_eq!((quiet.code, quiet.stdout.as_str(), quiet.stderr.as_str()), (Some(0), "", ""));
     assert_eq!(node.dirctl(&["search", "--count", "--json"]).await.good(), "{\n  \"count\": 1\n}\n");
 
     let expected: serde_json::Value = serde_json::from_str(&text).unwrap();
