@@ -6,7 +6,7 @@ use crate::frames::{Scan, TooLong};
 use crate::guard::Guard;
 use crate::inflow::Unfinished;
 use crate::layers::Call;
-use crate::outflow::{Held, Outflow};
+use crate::outflow::{Held, Outflow, Teller};
 use crate::status;
 use bytes::Bytes;
 use futures::FutureExt;
@@ -124,6 +124,8 @@ struct Open {
     call: Call,
     guard: Guard,
     outflow: Arc<Outflow>,
+    /// Its messages tell of events.
+    teller: Option<Teller>,
 }
 
 impl ResponseBody {
@@ -140,7 +142,8 @@ impl ResponseBody {
             return Response::from_parts(parts, Self::none());
         }
         let outflow = call.conn().outflow.clone();
-        let open = Some(Open { call, guard, outflow });
+        let teller = call.method().route.tells().then(|| outflow.teller());
+        let open = Some(Open { call, guard, outflow, teller });
         Response::from_parts(parts, Self { inner, scan: Scan::default(), open })
     }
 
@@ -190,7 +193,7 @@ impl HttpBody for ResponseBody {
                     if let Some(counts) = open.call.trail.counts() {
                         counts.sent(data.len(), messages);
                     }
-                    Poll::Ready(Some(Ok(Frame::data(open.outflow.hold(data)))))
+                    Poll::Ready(Some(Ok(Frame::data(open.outflow.hold(data, open.teller.is_some())))))
                 }
             },
             Poll::Ready(Some(Err(status))) => this.end_with(&status),

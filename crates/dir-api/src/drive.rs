@@ -9,6 +9,7 @@ use crate::guarded::Guarded;
 use crate::inflow::{Inflow, Total};
 use crate::layers;
 use crate::life::{Life, Step, Validity};
+use crate::meter::Meter;
 use crate::outflow::{Outflow, Stall};
 use crate::serve::{Conn, ServeConfig};
 use crate::together::{Calls, Together};
@@ -90,7 +91,8 @@ where
         })
     };
     let http = cfg.builder(calls.clone()).serve_connection(TokioIo::new(io), service);
-    Together::new(http, calls, cork)
+    let meter = Meter::new(shared.outflow.clone(), shared.app().engine.events().pace().clone());
+    Together::new(http, calls, cork, meter)
 }
 
 /// What ends a connection from outside.

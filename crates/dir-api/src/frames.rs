@@ -1,7 +1,7 @@
 //! gRPC message framing: one byte of flags, four of length, then the message. Counting only, nothing is copied.
 
 /// Bytes before each message.
-const HEAD: usize = 5;
+pub(crate) const HEAD: usize = 5;
 
 /// Follows the messages of one direction of a call through chunks that are cut anywhere.
 #[derive(Debug, Default)]

@@ -163,7 +163,8 @@ impl Collector for EngineCollector {
         set("reconcile_failed", &stats.reconcile_failed);
         set("reconcile_record_added", &stats.reconcile_added);
         set("reconcile_record_removed", &stats.reconcile_removed);
-        set("event_dropped", &stats.events_dropped);
+        set("event_dropped", &stats.losses.events);
+        set("event_loss_episode", &stats.losses.episodes);
         let work = self.engine.query_work();
         for (kind, value) in [("values", work.values), ("sketches", work.sketches), ("records", work.records)]
         {

@@ -30,6 +30,10 @@ pub(crate) struct Outflow {
     held: AtomicUsize,
     /// Bytes written so far.
     taken: AtomicU64,
+    /// Those of them that tell of events.
+    told: AtomicU64,
+    /// Open calls that do.
+    tellers: AtomicUsize,
     /// The socket takes no more.
     blocked: AtomicBool,
     /// Answers that wait for room.
@@ -44,6 +48,8 @@ impl Outflow {
             limit,
             held: AtomicUsize::new(0),
             taken: AtomicU64::new(0),
+            told: AtomicU64::new(0),
+            tellers: AtomicUsize::new(0),
             blocked: AtomicBool::new(false),
             waiting: Mutex::default(),
             reads: Arc::new(Semaphore::new(READS)),
@@ -68,10 +74,26 @@ impl Outflow {
         self.held.load(Ordering::SeqCst) < self.limit
     }
 
-    /// A chunk that is counted until it is gone.
-    pub(crate) fn hold(self: &Arc<Self>, bytes: Bytes) -> Held {
+    /// A chunk that is counted until it is gone. `tells` when it tells of events.
+    pub(crate) fn hold(self: &Arc<Self>, bytes: Bytes, tells: bool) -> Held {
         self.held.fetch_add(bytes.len(), Ordering::SeqCst);
-        Held { bytes, outflow: self.clone() }
+        Held { bytes, tells, outflow: self.clone() }
+    }
+
+    /// A call that tells of events, until it is dropped.
+    pub(crate) fn teller(self: &Arc<Self>) -> Teller {
+        self.tellers.fetch_add(1, Ordering::Relaxed);
+        Teller(self.clone())
+    }
+
+    /// Whether any call tells of events.
+    pub(crate) fn tells(&self) -> bool {
+        self.tellers.load(Ordering::Relaxed) > 0
+    }
+
+    /// Bytes written so far, and those of them that told of events.
+    pub(crate) fn written(&self) -> (u64, u64) {
+        (self.taken.load(Ordering::Relaxed), self.told.load(Ordering::Relaxed))
     }
 
     fn give_back(&self, bytes: usize) {
@@ -98,10 +120,21 @@ impl Outflow {
     }
 }
 
+/// A call that tells of events.
+#[derive(Debug)]
+pub(crate) struct Teller(Arc<Outflow>);
+
+impl Drop for Teller {
+    fn drop(&mut self) {
+        self.0.tellers.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
 /// A chunk of an answer. What is written of it, and what is left when it is dropped, is given back.
 #[derive(Debug)]
 pub(crate) struct Held {
     bytes: Bytes,
+    tells: bool,
     outflow: Arc<Outflow>,
 }
 
@@ -121,6 +154,9 @@ impl Buf for Held {
     fn advance(&mut self, written: usize) {
         self.bytes.advance(written);
         self.outflow.taken.fetch_add(written as u64, Ordering::Relaxed);
+        if self.tells {
+            self.outflow.told.fetch_add(written as u64, Ordering::Relaxed);
+        }
         self.outflow.give_back(written);
     }
 }
@@ -188,9 +224,9 @@ mod tests {
         let count = Arc::new(Count::default());
         let waker = Waker::from(count.clone());
         let cx = Context::from_waker(&waker);
-        let mut first = outflow.hold(Bytes::from(vec![0; 99]));
+        let mut first = outflow.hold(Bytes::from(vec![0; 99]), false);
         assert!(outflow.poll_room(&cx).is_ready(), "one below the limit");
-        let second = outflow.hold(Bytes::from(vec![0; 41]));
+        let second = outflow.hold(Bytes::from(vec![0; 41]), false);
         assert!(outflow.poll_room(&cx).is_pending() && outflow.poll_room(&cx).is_pending());
         first.advance(40);
         assert!(outflow.poll_room(&cx).is_pending(), "at the limit");
@@ -220,14 +256,14 @@ mod tests {
     fn nothing_waits_for_a_quiet_peer() {
         let outflow = Outflow::new(100);
         assert_eq!(given_up(&outflow, |_| ()), None);
-        drop(outflow.hold(Bytes::from_static(b"gone")));
+        drop(outflow.hold(Bytes::from_static(b"gone"), false));
         assert_eq!(given_up(&outflow, |_| ()), None);
     }
 
     #[test]
     fn whoever_takes_nothing_is_given_up() {
         let outflow = Outflow::new(100);
-        let held = outflow.hold(Bytes::from_static(b"x"));
+        let held = outflow.hold(Bytes::from_static(b"x"), false);
         assert_eq!(given_up(&outflow, |_| ()), Some(40), "a window that is shut, or a socket");
         drop(held);
         outflow.set_blocked(true);
@@ -240,7 +276,7 @@ mod tests {
     fn a_trickle_is_nothing_and_a_slow_reader_is_served() {
         let take = |each: usize| {
             let outflow = Outflow::new(1 << 20);
-            let mut held = outflow.hold(Bytes::from(vec![0; 1 << 16]));
+            let mut held = outflow.hold(Bytes::from(vec![0; 1 << 16]), false);
             given_up(&outflow, |_| held.advance(each))
         };
         assert_eq!(take(1), Some(40));
@@ -254,7 +290,7 @@ mod tests {
         let mut held = None;
         let end = given_up(&outflow, |secs| {
             if secs == 100 {
-                held = Some(outflow.hold(Bytes::from_static(b"late")));
+                held = Some(outflow.hold(Bytes::from_static(b"late"), false));
             }
         });
         assert_eq!(end, Some(130));

@@ -107,10 +107,14 @@ impl Route {
                 | Route::CountRecords
                 | Route::ListFilterValues
                 | Route::ListRecordSummaries
-                // Streams that live long.
-                | Route::Listen
+                // What is read from the log, and written for one alone.
                 | Route::Watch
         )
+    }
+
+    /// Tells of events for as long as somebody listens: what that costs is bounded.
+    pub(crate) const fn tells(self) -> bool {
+        matches!(self, Route::Listen)
     }
 }
 

@@ -3,6 +3,7 @@
 //! system call for each frame: more than most calls do themselves.
 
 use crate::cork::Cork;
+use crate::meter::Meter;
 use futures::stream::FuturesUnordered;
 use futures::task::AtomicWaker;
 use futures::{FutureExt, StreamExt};
@@ -101,6 +102,7 @@ pub(crate) struct Together<H> {
     calls: Calls,
     open: FuturesUnordered<Call>,
     cork: Arc<Cork>,
+    meter: Meter,
     task: Arc<Task>,
     http_due: (Arc<Due>, Waker),
     open_due: (Arc<Due>, Waker),
@@ -111,13 +113,14 @@ const TURNS: usize = 32;
 
 impl<H> Together<H> {
     /// `calls` is the executor of `http`, whose output goes through `cork`.
-    pub(crate) fn new(http: H, calls: Calls, cork: Arc<Cork>) -> Self {
+    pub(crate) fn new(http: H, calls: Calls, cork: Arc<Cork>, meter: Meter) -> Self {
         let task = Arc::<Task>::default();
         Self {
             http: Box::pin(http),
             calls,
             open: FuturesUnordered::new(),
             cork,
+            meter,
             http_due: Due::of(&task),
             open_due: Due::of(&task),
             task,
@@ -189,7 +192,9 @@ impl<H: Future> Future for Together<H> {
         let this = &mut *self;
         this.task.waker.register(cx.waker());
         this.task.running.store(true, Ordering::SeqCst);
+        let begun = this.meter.begin();
         let outcome = this.turns();
+        this.meter.end(begun);
         this.task.running.store(false, Ordering::SeqCst);
         // What came due since it was looked at last woke nobody.
         if outcome.is_pending() && this.is_due() {
@@ -261,7 +266,7 @@ mod tests {
                 all,
                 woken: Arc::default(),
             };
-            let together = Together::new(many, calls, Arc::default());
+            let together = Together::new(many, calls, Arc::default(), Meter::idle());
             tokio::time::timeout(Duration::from_secs(60), together).await.expect("a wake-up was lost");
             assert_eq!(ended.load(Ordering::SeqCst), all);
         }
@@ -275,7 +280,8 @@ mod tests {
                 tokio::task::yield_now().await;
             }
         });
-        let busy = tokio::spawn(Together::new(std::future::pending::<()>(), calls, Arc::default()));
+        let busy =
+            tokio::spawn(Together::new(std::future::pending::<()>(), calls, Arc::default(), Meter::idle()));
         for _ in 0..100 {
             tokio::task::yield_now().await;
         }

@@ -20,6 +20,20 @@ struct Size {
     million: bool,
 }
 
+/// Less of what is measured with a store of its own.
+#[derive(Debug, Args)]
+struct Part {
+    /// Only the calls beside the echo: no pushes, no restarts, no registry.
+    #[arg(long)]
+    calls_only: bool,
+    /// Only what authorization and audit cost.
+    #[arg(long)]
+    guards_only: bool,
+    /// Only pushes: by the size of the store, and beside listeners.
+    #[arg(long)]
+    pushes_only: bool,
+}
+
 /// What to measure, and where the result goes.
 #[derive(Debug, Args)]
 pub(crate) struct ReportArgs {
@@ -40,7 +54,7 @@ pub(crate) struct ReportArgs {
     idle: u64,
     /// Listeners for the figure of pushes beside them.
     #[arg(long, default_value_t = 1000)]
-    listeners: u64,
+    pub(crate) listeners: u64,
     /// Idle connections while the server is attacked.
     #[arg(long, default_value_t = 2000)]
     pub(crate) besiegers_idle: u64,
@@ -52,12 +66,8 @@ pub(crate) struct ReportArgs {
     /// Only handshakes, and honest callers beside attackers.
     #[arg(long)]
     doors_only: bool,
-    /// Only the calls beside the echo: no pushes, no restarts, no registry.
-    #[arg(long)]
-    calls_only: bool,
-    /// Only what authorization and audit cost.
-    #[arg(long)]
-    guards_only: bool,
+    #[command(flatten)]
+    part: Part,
     /// Only calls whose row begins so.
     #[arg(long, default_value = "")]
     only: String,
@@ -70,7 +80,7 @@ pub(crate) struct Bench<'a> {
     pub(crate) args: &'a ReportArgs,
     pub(crate) world: World,
     pub(crate) report: Report,
-    run: u64,
+    pub(crate) run: u64,
 }
 
 /// Two servers side by side.
@@ -107,12 +117,12 @@ pub(crate) fn run(args: ReportArgs, runtime: &tokio::runtime::Runtime) -> anyhow
     let world = World::start(server, runtime)?;
     let report = Report { machine: machine(), records: args.records, ..Report::default() };
     let mut bench = Bench { args, world, report, run: 0 };
-    match (args.guards_only, args.doors_only) {
+    match (args.part.guards_only, args.doors_only) {
         (true, _) => bench.guards()?,
         (_, true) => bench.doors()?,
         _ => bench.embedded()?,
     }
-    if !(args.calls_only || args.doors_only || args.guards_only) {
+    if !(args.part.calls_only || args.doors_only || args.part.guards_only || args.part.pushes_only) {
         bench.guards()?;
         handshakes(&bench.world, args, &mut bench.report)?;
         siege(&bench.world, args, &mut bench.report)?;
@@ -152,8 +162,13 @@ impl Bench<'_> {
         let rate = self.args.records as f64 / begin.elapsed().as_secs_f64();
         self.report.figure("filling by push", rate, "records/s", "16 streams", "≥ 2,000 records/s");
         self.memory("RSS peak of filling", &server, "VmHWM", "")?;
+        if self.args.part.pushes_only {
+            server.wait_quiet()?;
+            self.pushes_by_size(port)?;
+            return self.pushes_beside_listeners(&server, port);
+        }
         server.terminate()?;
-        if !self.args.calls_only {
+        if !self.args.part.calls_only {
             self.restart("start to ready, the records of the store")?;
         }
         let (server, port) = self.world.directory("embedded", &Store::Layout)?;
@@ -162,11 +177,11 @@ impl Bench<'_> {
         self.calls(&Both { echo: &echo, echo_port, server: &server, port })?;
         self.memory("RSS while serving", &server, "VmRSS", "≤ 150 MiB with 100,000 records")?;
         self.memory("RSS peak of serving", &server, "VmHWM", "")?;
-        if self.args.calls_only {
+        if self.args.part.calls_only {
             return Ok(());
         }
         self.pushes_by_size(port)?;
-        self.pushes_beside_listeners(port)?;
+        self.pushes_beside_listeners(&server, port)?;
         self.pushes("push, embedded layout, durable", Call::PushStream, port, "≥ 2,000 records/s")?;
         self.pushes("push, stream of one", Call::Push, port, "")?;
         self.idle_memory(&server, port)?;
@@ -274,78 +289,6 @@ impl Bench<'_> {
         #[allow(clippy::cast_precision_loss)] // far below 2^52 calls
         let cpu = (server.cpu()? - before) * 1e6 / outcome.begun as f64;
         Ok((outcome, cpu))
-    }
-
-    /// New records for a while, or so many of them.
-    pub(crate) fn push(
-        &mut self,
-        call: Call,
-        port: u16,
-        callers: u32,
-        calls: u64,
-    ) -> anyhow::Result<Outcome> {
-        self.run += 1;
-        let millis = if calls == 0 { self.args.millis } else { 600_000 };
-        let [millis, run, callers, calls] =
-            [millis, self.run, u64::from(callers), calls].map(|n| n.to_string());
-        let more = ["--millis", &millis, "--callers", &callers, "--run", &run, "--calls", &calls];
-        self.world.measure(call, port, &more)
-    }
-
-    fn pushes(&mut self, name: &str, call: Call, port: u16, bar: &str) -> anyhow::Result<()> {
-        eprintln!("measuring: {name}");
-        let mut outcomes = Vec::new();
-        for _ in 0..self.args.rounds {
-            let callers = if call == Call::PushStream { 16 } else { 64 };
-            outcomes.push(self.push(call, port, callers, 0)?);
-        }
-        let rates: Vec<f64> = outcomes.iter().map(Outcome::rate).collect();
-        let p99 = median(&outcomes.iter().map(|o| o.p99_us).collect::<Vec<_>>());
-        let spread = format!("{}, p99 {p99} µs", spread(&rates));
-        self.report.figure(name, median(&rates), "records/s", spread, bar);
-        Ok(())
-    }
-
-    /// The same pushes into a small store and into the populated one.
-    fn pushes_by_size(&mut self, port: u16) -> anyhow::Result<()> {
-        eprintln!("measuring: push into a small store and into the populated one");
-        let (small, small_port) = self.world.directory("small", &Store::Layout)?;
-        self.fill(small_port, SMALL, self.args.records, false)?;
-        self.push_p99("embedded layout", small_port, port)?;
-        drop(small);
-        Ok(())
-    }
-
-    /// The p99 of pushes into one store beside that of pushes into a small one.
-    pub(crate) fn push_p99(&mut self, store: &str, small: u16, large: u16) -> anyhow::Result<()> {
-        let (mut ratios, mut p99) = (Vec::new(), Vec::new());
-        for _ in 0..self.args.rounds.max(5) {
-            let few = self.push(Call::Push, small, 8, 500)?.p99_us;
-            let many = self.push(Call::Push, large, 8, 500)?.p99_us;
-            ratios.push(f64::from(many) / f64::from(few.max(1)));
-            p99.push(many);
-        }
-        let spread = format!("{}, p99 {} µs with 8 callers", spread(&ratios), median(&p99));
-        let name = format!("push p99, {store}, ratio to {SMALL} records");
-        self.report.figure(name, median(&ratios), "", spread, "≤ 1.5");
-        Ok(())
-    }
-
-    /// What listeners cost pushes.
-    fn pushes_beside_listeners(&mut self, port: u16) -> anyhow::Result<()> {
-        eprintln!("measuring: push beside {} listeners", self.args.listeners);
-        let listeners = self.args.listeners.to_string();
-        let mut ratios = Vec::new();
-        for _ in 0..self.args.rounds {
-            let alone = self.push(Call::PushStream, port, 16, 0)?.rate();
-            let more = ["--callers", &listeners, "--connections", "16"];
-            let held = Running::holding(&mut self.world.load(Call::Listen, port, &more)?)?;
-            ratios.push(self.push(Call::PushStream, port, 16, 0)?.rate() / alone);
-            drop(held);
-        }
-        let name = format!("push beside {listeners} listeners, ratio to alone");
-        self.report.figure(name, median(&ratios), "", spread(&ratios), "≥ 0.8");
-        Ok(())
     }
 
     #[allow(clippy::cast_precision_loss)] // some MiB

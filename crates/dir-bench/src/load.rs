@@ -2,7 +2,7 @@
 
 use crate::codec::Raw;
 use crate::echo::Payload;
-use crate::{ask, identity, records};
+use crate::{ask, identity, listen, records};
 use bytes::Bytes;
 use clap::{Args, ValueEnum};
 use futures::StreamExt;
@@ -50,7 +50,7 @@ pub(crate) enum Call {
 }
 
 impl Call {
-    fn path(self) -> PathAndQuery {
+    pub(crate) fn path(self) -> PathAndQuery {
         PathAndQuery::from_static(match self {
             Call::Echo => "/directory.bench.v1.Echo/Unary",
             Call::EchoBidi => "/directory.bench.v1.Echo/Bidi",
@@ -193,7 +193,8 @@ pub(crate) async fn run(args: LoadArgs) -> anyhow::Result<()> {
     }
     let requests = requests(&args)?;
     if args.call == Call::Listen {
-        return listen(&args, &channels, &requests).await;
+        let request = requests.first().ok_or_else(|| anyhow::anyhow!("nothing to ask"))?;
+        return listen::listen(args.callers, &channels, &args.call.path(), request).await;
     }
     if args.call == Call::Rebuilt {
         return rebuilt(&args, &channels).await;
@@ -249,27 +250,6 @@ async fn rebuilt(args: &LoadArgs, channels: &[Channel]) -> anyhow::Result<()> {
     let seconds = start.elapsed().as_secs_f64();
     let zero = Outcome { calls: records, begun: 0, errors: 0, seconds, p50_us: 0, p99_us: 0, p999_us: 0 };
     println!("{}", serde_json::to_string(&zero)?);
-    Ok(())
-}
-
-/// Subscribes once per caller, prints a line when all are live, and reads until standard input closes.
-async fn listen(args: &LoadArgs, channels: &[Channel], requests: &[Bytes]) -> anyhow::Result<()> {
-    let request = requests.first().ok_or_else(|| anyhow::anyhow!("nothing to ask"))?;
-    let mut readers = tokio::task::JoinSet::new();
-    let seen = Arc::new(AtomicU64::new(0));
-    for i in 0..args.callers {
-        let mut grpc = Grpc::new(channels[i % channels.len()].clone());
-        grpc.ready().await?;
-        let answers = grpc.server_streaming(Request::new(request.clone()), args.call.path(), Raw).await?;
-        let (mut answers, seen): (Streaming<Bytes>, _) = (answers.into_inner(), seen.clone());
-        readers.spawn(async move {
-            while let Ok(Some(_)) = answers.message().await {
-                seen.fetch_add(1, Ordering::Relaxed);
-            }
-        });
-    }
-    println!("listening");
-    tokio::task::spawn_blocking(|| std::io::read_to_string(std::io::stdin())).await??;
     Ok(())
 }
 

@@ -2,7 +2,7 @@
 
 use std::io::{BufRead, BufReader, Write};
 use std::net::TcpStream;
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, ChildStdout, Command, Stdio};
 use std::time::{Duration, Instant};
 
 /// Clock ticks per second of `/proc/PID/stat`: 100 on every Linux that Rust targets.
@@ -15,12 +15,12 @@ const QUIET: Duration = Duration::from_secs(600);
 
 /// A child process; killed when dropped.
 #[derive(Debug)]
-pub(crate) struct Running(Child);
+pub(crate) struct Running(Child, Option<BufReader<ChildStdout>>);
 
 impl Running {
     /// Starts a server and waits until `port` accepts connections.
     pub(crate) fn server(command: &mut Command, port: u16) -> anyhow::Result<Self> {
-        let child = Running(command.stdin(Stdio::null()).spawn()?);
+        let child = Running(command.stdin(Stdio::null()).spawn()?, None);
         let end = Instant::now() + PATIENCE;
         while TcpStream::connect(("127.0.0.1", port)).is_err() {
             anyhow::ensure!(Instant::now() < end, "{command:?} does not listen on {port}");
@@ -44,10 +44,21 @@ impl Running {
     pub(crate) fn holding(command: &mut Command) -> anyhow::Result<(Self, String)> {
         let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()?;
         let out = child.stdout.take().ok_or_else(|| anyhow::anyhow!("no standard output"))?;
-        let running = Running(child);
+        let mut out = BufReader::new(out);
         let mut line = String::new();
-        BufReader::new(out).read_line(&mut line)?;
-        Ok((running, line))
+        out.read_line(&mut line)?;
+        Ok((Running(child, Some(out)), line))
+    }
+
+    /// Ends a load process that holds by closing its standard input, and hands over its last line.
+    pub(crate) fn release(mut self) -> anyhow::Result<String> {
+        drop(self.0.stdin.take());
+        let mut line = String::new();
+        if let Some(mut out) = self.1.take() {
+            out.read_line(&mut line)?;
+        }
+        self.0.wait()?;
+        Ok(line)
     }
 
     /// CPU seconds used so far, user and system.

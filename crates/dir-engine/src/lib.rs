@@ -22,7 +22,7 @@ mod usage;
 mod watch;
 
 pub use error::{EngineError, Op};
-pub use events::{EventFilter, EventLogging, Events, Listener, Notice, Told};
+pub use events::{Batch, EventFilter, EventLogging, Events, Listener, Notice, Pace, TELLING_PERCENT, Told};
 pub use ingest::Prepared;
 pub use jobs::{
     AuditOptions, AuditReport, Drift, JobNews, JobProgress, Listening, ReconcileOptions, ReconcileStatus,
@@ -33,7 +33,7 @@ pub use listing::{Emptiness, LISTED, SUMMARIES_DEFAULT, SUMMARIES_MAX, Summaries
 pub use names::Named;
 pub use read::Meta;
 pub use rebuild::{RebuildState, RebuildStatus};
-pub use stats::{Counter, Stats};
+pub use stats::{Counter, Losses, Stats};
 pub use watch::{WatchEnd, Watched};
 
 use cache::WireCache;
@@ -141,7 +141,7 @@ impl Engine {
         Self(Arc::new(Inner {
             cache: WireCache::new(config.cache_bytes),
             stripes: Stripes::default(),
-            events: Events::new(config.event_buffer, config.event_logging, stats.events_dropped.clone()),
+            events: Events::new(config.event_buffer, config.event_logging, stats.losses.clone()),
             tail: Arc::new(watch::Tail::new(config.watch_buffer)),
             stats,
             usage: UsageCounts::default(),

@@ -22,6 +22,15 @@ impl Counter {
     }
 }
 
+/// What listeners lost because events came faster than they took them, or than all of them can be told.
+#[derive(Debug, Default)]
+pub struct Losses {
+    /// Events, once for each listener.
+    pub events: Counter,
+    /// Episodes: each is a line in the log.
+    pub episodes: Counter,
+}
+
 /// What happened since the start.
 #[derive(Debug, Default)]
 pub struct Stats {
@@ -45,6 +54,6 @@ pub struct Stats {
     pub reconcile_removed: Counter,
     /// Records that a rebuild could not take.
     pub rebuild_skipped: Counter,
-    /// Events that passed a slow listener by, whether or not it wanted them.
-    pub events_dropped: Arc<Counter>,
+    /// What listeners lost.
+    pub losses: Arc<Losses>,
 }

@@ -1,19 +1,29 @@
 //! `agntcy.dir.events.v1.EventService`.
+//!
+//! What listeners with one filter take together is framed once, and sent to each as the same bytes.
 
 use super::rpc::{self, encode};
 use crate::app::Inner;
 use crate::audit::Touched;
 use crate::body::RequestBody;
 use crate::conn::Why;
-use bytes::Bytes;
+use crate::frames::HEAD;
+use crate::status;
+use bytes::{BufMut, Bytes, BytesMut};
 use dir_core::EventKind;
-use dir_engine::{EventFilter, Notice};
+use dir_engine::{EventFilter, Listener, Notice, Told};
 use dir_proto::agntcy::dir::events::v1 as pb;
 use dir_proto::convert;
-use futures::stream::{self, StreamExt};
+use futures::stream;
 use http::{Request, Response};
+use http_body::{Body as HttpBody, Frame};
 use std::collections::BTreeMap;
-use tokio_util::sync::CancellationToken;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
+use tonic::Status;
 use tonic::body::Body;
 
 /// Live events. The subscription is there before the answer's headers are.
@@ -23,18 +33,59 @@ pub(crate) async fn listen(
     request: Request<RequestBody>,
 ) -> Response<Body> {
     let (events, touched) = (app.engine.events(), Touched::by(&request));
-    rpc::server_stream(request, |message: pb::ListenRequest| {
+    let mut listener = None;
+    let response = rpc::server_stream(request, |message: pb::ListenRequest| {
         touched.records(&message.cid_filters);
         let wanted = filter(&message.event_types, &message.cid_filters, message.label_filters);
-        let listener = events.listen_to(wanted);
-        let told = stream::unfold(listener, |mut listener| async move {
-            let told = listener.told().await?;
-            Some((Ok(told.message(encoded)), listener))
-        });
-        let stopped = stream::iter([Err(Why::Draining.status())]);
-        Ok(told.take_until(stopping.cancelled_owned()).chain(stopped))
+        listener = Some(events.listen_to(wanted));
+        Ok(stream::pending())
     })
-    .await
+    .await;
+    match listener {
+        Some(listener) => {
+            response.map(|_| Body::new(Live { listener, stopping: Box::pin(stopping.cancelled_owned()) }))
+        }
+        None => response,
+    }
+}
+
+/// The body of an answer: events until the server stops.
+struct Live {
+    listener: Listener,
+    stopping: Pin<Box<WaitForCancellationFutureOwned>>,
+}
+
+impl HttpBody for Live {
+    type Data = Bytes;
+    type Error = Status;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
+        let stopped = || Poll::Ready(Some(Ok(Frame::trailers(status::trailers(&Why::Draining.status())))));
+        if self.stopping.as_mut().poll(cx).is_ready() {
+            return stopped();
+        }
+        match self.listener.poll_batch(cx) {
+            Poll::Ready(Some(batch)) => Poll::Ready(Some(Ok(Frame::data(batch.message(framed))))),
+            Poll::Ready(None) => stopped(),
+            Poll::Pending => Poll::Pending,
+        }
+    }
+}
+
+/// Messages as they follow each other on the wire.
+fn framed(events: &[Arc<Told>]) -> Bytes {
+    let messages: Vec<Bytes> = events.iter().map(|told| told.message(encoded)).collect();
+    let mut out = BytesMut::with_capacity(messages.iter().map(|message| HEAD + message.len()).sum());
+    for message in messages {
+        // Not compressed; no message is as long as four bytes of length can say.
+        out.put_u8(0);
+        out.put_u32(u32::try_from(message.len()).unwrap_or(u32::MAX));
+        out.put_slice(&message);
+    }
+    out.freeze()
 }
 
 /// The filter of a request. An empty kind does not restrict; a number or a text that no event can have is kept as

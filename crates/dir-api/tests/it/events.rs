@@ -142,10 +142,10 @@ async fn a_slow_reader_loses_events_and_keeps_its_stream() {
     assert_eq!(soon(slow.next()).await, Some(Err(46)));
     assert_eq!(node.sample(&["directory_engine_total", "event_dropped"]), Some(46.0));
     for _ in 0..4 {
-        soon(slow.told()).await.unwrap();
+        soon(slow.next()).await.unwrap().unwrap();
     }
     let cid = push(&node, vec![record("last")]).await.remove(0);
-    assert_eq!(soon(slow.told()).await.unwrap().notice.cid.to_string(), cid);
+    assert_eq!(soon(slow.next()).await.unwrap().unwrap().cid.to_string(), cid);
 }
 
 #[tokio::test]
@@ -165,4 +165,57 @@ async fn a_listener_that_goes_leaves_nothing_behind() {
     let events = listen(&node, ListenRequest::default()).await;
     drop(events);
     crate::node::until(|| node.engine.events().listeners() == 0).await;
+}
+
+#[tokio::test]
+async fn a_single_event_reaches_a_thousand_listeners_on_few_connections() {
+    let node = Node::start().await;
+    let mut streams = Vec::new();
+    for _ in 0..4 {
+        let client = EventServiceClient::new(node.channel().await);
+        for _ in 0..250 {
+            let stream = soon(client.clone().listen(ListenRequest::default())).await.unwrap().into_inner();
+            streams.push(stream);
+        }
+    }
+    for name in ["a", "b"] {
+        let cid = push(&node, vec![record(name)]).await.remove(0);
+        for stream in &mut streams {
+            assert_eq!(next(stream).await.resource_id, cid);
+        }
+    }
+    assert_eq!(node.engine.stats().losses.events.get(), 0);
+}
+
+/// Events of twenty kilobytes, more of them than windows of HTTP/2 and sockets hold for who does not read.
+const FLOOD: usize = 300;
+
+#[tokio::test]
+async fn who_does_not_read_loses_events_and_keeps_the_stream_while_others_hear_all() {
+    let engine = EngineConfig { event_buffer: 4, ..EngineConfig::default() };
+    let node = Node::with(Setup { engine, ..Setup::default() }).await;
+    let mut stuck = listen(&node, ListenRequest::default()).await;
+    let mut quick = listen(&node, ListenRequest::default()).await;
+    let mut wide = json("wide");
+    wide["skills"] = (0..40)
+        .map(|n| serde_json::json!({"id": 1, "name": format!("{n}/{}", "x".repeat(500))}))
+        .collect::<Vec<_>>()
+        .into();
+    let mut cids = Vec::new();
+    for _ in 0..FLOOD {
+        let cid = push(&node, vec![message(&wide)]).await.remove(0);
+        assert_eq!(next(&mut quick).await.resource_id, cid);
+        cids.push(cid);
+    }
+    let mut heard = 0;
+    // What was on its way comes, then the newest.
+    let last = push(&node, vec![record("last")]).await.remove(0);
+    while next(&mut stuck).await.resource_id != last {
+        heard += 1;
+    }
+    assert!(heard < FLOOD, "{heard}");
+    let losses = &node.engine.stats().losses;
+    assert_eq!((losses.events.get(), losses.episodes.get()), ((FLOOD - heard) as u64, 1));
+    let cid = push(&node, vec![record("after")]).await.remove(0);
+    assert_eq!(next(&mut stuck).await.resource_id, cid, "the stream goes on");
 }

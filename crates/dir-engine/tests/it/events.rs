@@ -37,8 +37,10 @@ async fn listeners_hear_what_happens_from_then_on() {
 async fn a_slow_listener_loses_the_oldest_and_knows_how_many() {
     let world = World::with(EngineConfig { event_buffer: 4, ..EngineConfig::default() });
     let mut slow = world.engine.events().listen();
+    let mut quick = world.engine.events().listen();
     for n in 0..10 {
         world.push(&format!("r{n}")).await.unwrap();
+        quick.next().await.unwrap().unwrap();
     }
     assert_eq!(slow.next().await, Some(Err(6)));
     assert_eq!(slow.next().await.unwrap().unwrap().cid, cid("r6"));
