@@ -23,6 +23,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 /// Texts below which all are read: sketches would not pay.
 const MIN_SKETCHED: usize = 64;
 
+/// Records that other conditions have left, if there are others: to read texts of those alone.
+pub(crate) type Within<'a> = Option<&'a RoaringBitmap>;
+
 /// Distinct texts with small ids. Rows name texts by id, so each text is kept once per chunk.
 #[derive(Debug, Default)]
 pub(crate) struct Dict {
@@ -147,14 +150,17 @@ impl Dict {
         self.texts.bytes()
     }
 
-    /// The records whose text meets the values.
-    pub(crate) fn select(&self, values: &Values) -> Cow<'_, RoaringBitmap> {
+    /// The records whose text meets the values; of those that are not `within` perhaps none.
+    pub(crate) fn select(&self, values: &Values, within: Within<'_>) -> Cow<'_, RoaringBitmap> {
         if values.comparisons.is_empty() {
-            return self.select_any(&values.patterns);
+            return self.select_any(&values.patterns, within);
         }
         let mut union = Union::default();
         let (mut buffer, mut folded, mut read) = (String::new(), String::new(), 0);
         for (id, slots) in self.postings.used() {
+            if within.is_some_and(|set| !slots.may_meet(set)) {
+                continue;
+            }
             let text = self.texts.read(id, &mut buffer);
             read += 1;
             let compared = values.comparisons.iter().all(|(op, operand)| op.holds(text, operand));
@@ -166,21 +172,29 @@ impl Dict {
         Cow::Owned(union.finish())
     }
 
-    /// The records whose text matches any of the patterns.
-    pub(crate) fn select_any(&self, patterns: &[Pattern]) -> Cow<'_, RoaringBitmap> {
+    /// The records whose text matches any of the patterns; of those that are not `within` perhaps none.
+    pub(crate) fn select_any(&self, patterns: &[Pattern], within: Within<'_>) -> Cow<'_, RoaringBitmap> {
         let mut union = Union::default();
-        self.for_each_match(patterns, |id| union.add_slots(self.postings.slots(id)));
+        self.for_each_match(patterns, within, |id| union.add_slots(self.postings.slots(id)));
         union.finish_or_borrow()
     }
 
-    /// Calls `found` with the id of every text that matches any of the patterns, some perhaps twice.
-    pub(crate) fn for_each_match(&self, patterns: &[Pattern], mut found: impl FnMut(u32)) {
+    /// Calls `found` with the id of every text that matches any of the patterns, some perhaps twice; with those of no
+    /// record `within` perhaps not.
+    pub(crate) fn for_each_match(
+        &self,
+        patterns: &[Pattern],
+        within: Within<'_>,
+        mut found: impl FnMut(u32),
+    ) {
         if patterns.iter().any(|p| matches!(p, Pattern::Glob(_))) {
             let (mut buffer, mut folded, mut all, mut read) = (String::new(), String::new(), 0, 0);
             let sketches = self.sketches(patterns);
-            for (id, _) in self.postings.used() {
+            for (id, slots) in self.postings.used() {
                 all += 1;
-                if sketches.is_none_or(|s| patterns.iter().any(|p| may_match(s, id, p))) {
+                if sketches.is_none_or(|s| patterns.iter().any(|p| may_match(s, id, p)))
+                    && within.is_none_or(|set| slots.may_meet(set))
+                {
                     read += 1;
                     if matches_any(patterns, self.texts.read(id, &mut buffer), &mut folded) {
                         found(id);
@@ -289,7 +303,7 @@ mod tests {
     use std::collections::BTreeMap;
 
     fn slots(dict: &Dict, pattern: &str) -> Vec<u32> {
-        dict.select_any(&[Pattern::new(pattern)]).iter().collect()
+        dict.select_any(&[Pattern::new(pattern)], None).iter().collect()
     }
 
     #[test]

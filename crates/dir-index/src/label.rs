@@ -41,7 +41,7 @@ impl Label {
     pub(crate) fn select(&self, rows: &Pairs) -> RoaringBitmap {
         let texts = if self.field == PairField::Locator { &rows.left } else { &rows.right };
         let mut union = Union::default();
-        texts.for_each_match(&self.near, |id| {
+        texts.for_each_match(&self.near, None, |id| {
             if label_fits(&self.wanted, &texts.text(id)) {
                 union.add_slots(texts.slots(id));
             }

@@ -2,7 +2,7 @@
 //! hold on the same row, so distinct rows are known beside the distinct halves.
 
 use crate::codec::Malformed;
-use crate::dict::Dict;
+use crate::dict::{Dict, Within};
 use crate::image::{In, Out, ensure};
 use crate::pattern::Pattern;
 use crate::plan::Join;
@@ -75,29 +75,35 @@ impl Pairs {
         }
     }
 
-    /// The records with a row that meets the patterns.
-    pub(crate) fn select(&self, left: &[Pattern], right: &[Pattern], join: Join) -> Cow<'_, RoaringBitmap> {
+    /// The records with a row that meets the patterns; of those that are not `within` perhaps none.
+    pub(crate) fn select(
+        &self,
+        left: &[Pattern],
+        right: &[Pattern],
+        join: Join,
+        within: Within<'_>,
+    ) -> Cow<'_, RoaringBitmap> {
         match (left, right) {
-            (_, []) => self.left.select_any(left),
-            ([], _) => self.right.select_any(right),
+            (_, []) => self.left.select_any(left, within),
+            ([], _) => self.right.select_any(right, within),
             _ if join == Join::Either => {
-                let set = self.left.select_any(left).into_owned() | self.right.select_any(right).as_ref();
-                Cow::Owned(set)
+                let lefts = self.left.select_any(left, within).into_owned();
+                Cow::Owned(lefts | self.right.select_any(right, within).as_ref())
             }
-            _ => Cow::Owned(self.select_both(left, right)),
+            _ => Cow::Owned(self.select_both(left, right, within)),
         }
     }
 
-    fn select_both(&self, left: &[Pattern], right: &[Pattern]) -> RoaringBitmap {
+    fn select_both(&self, left: &[Pattern], right: &[Pattern], within: Within<'_>) -> RoaringBitmap {
         let mut lefts = RoaringBitmap::new();
-        self.left.for_each_match(left, |id| {
+        self.left.for_each_match(left, within, |id| {
             lefts.insert(id);
         });
         if lefts.is_empty() {
             return lefts;
         }
         let mut union = Union::default();
-        self.right.for_each_match(right, |id| match self.partner[id as usize] {
+        self.right.for_each_match(right, within, |id| match self.partner[id as usize] {
             SEVERAL => {
                 let rows = self.rows.range((id, 0)..=(id, u32::MAX));
                 rows.filter(|((_, left), _)| lefts.contains(*left))
@@ -178,15 +184,15 @@ mod tests {
         pairs.add("1", "b", 1);
         let p = |text: &str| vec![Pattern::new(text)];
         let slots = |set: Cow<'_, RoaringBitmap>| set.iter().collect::<Vec<_>>();
-        assert_eq!(slots(pairs.select(&p("1"), &p("b"), Join::Both)), [1]);
-        assert_eq!(slots(pairs.select(&p("1"), &p("a"), Join::Either)), [0, 1]);
-        assert_eq!(slots(pairs.select(&p("2"), &[], Join::Both)), [0]);
-        assert_eq!(slots(pairs.select(&[], &p("*"), Join::Both)), [0, 1]);
+        assert_eq!(slots(pairs.select(&p("1"), &p("b"), Join::Both, None)), [1]);
+        assert_eq!(slots(pairs.select(&p("1"), &p("a"), Join::Either, None)), [0, 1]);
+        assert_eq!(slots(pairs.select(&p("2"), &[], Join::Both, None)), [0]);
+        assert_eq!(slots(pairs.select(&[], &p("*"), Join::Both, None)), [0, 1]);
         assert_eq!(pairs.len(), 3);
         for ids in [first, first, second] {
             pairs.remove(ids, 0);
         }
-        assert_eq!(slots(pairs.select(&p("*"), &p("a"), Join::Both)), [0_u32; 0]);
+        assert_eq!(slots(pairs.select(&p("*"), &p("a"), Join::Both, None)), [0_u32; 0]);
         assert_eq!(pairs.len(), 1);
     }
 
@@ -222,7 +228,7 @@ mod tests {
                 for left in ["*", "0", "1", "2"] {
                     for right in ["*", "0", "1", "4"] {
                         let p = |text: &str| vec![Pattern::new(text)];
-                        let found = pairs.select(&p(left), &p(right), Join::Both);
+                        let found = pairs.select(&p(left), &p(right), Join::Both, None);
                         prop_assert_eq!(found.iter().collect::<Vec<_>>(), matching(&records, left, right));
                     }
                 }

@@ -90,6 +90,18 @@ pub(crate) enum Test {
     Labels(Vec<Label>),
 }
 
+impl Test {
+    /// Whether evaluation reads every distinct value of its field.
+    pub(crate) fn reads_dictionary(&self) -> bool {
+        let globs = |patterns: &[Pattern]| patterns.iter().any(|p| matches!(p, Pattern::Glob(_)));
+        match self {
+            Self::Text { values, .. } => !values.comparisons.is_empty() || globs(&values.patterns),
+            Self::Rows { left, right, .. } => globs(left) || globs(right),
+            Self::Labels(_) => false,
+        }
+    }
+}
+
 /// A compiled query: all of `include`, none of `exclude`.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Plan {
@@ -107,12 +119,7 @@ impl Plan {
 
     /// Whether evaluation reads every distinct value of some field.
     pub(crate) fn reads_dictionaries(&self) -> bool {
-        let globs = |patterns: &[Pattern]| patterns.iter().any(|p| matches!(p, Pattern::Glob(_)));
-        self.include.iter().chain(&self.exclude).any(|test| match test {
-            Test::Text { values, .. } => !values.comparisons.is_empty() || globs(&values.patterns),
-            Test::Rows { left, right, .. } => globs(left) || globs(right),
-            Test::Labels(_) => false,
-        })
+        self.include.iter().chain(&self.exclude).any(Test::reads_dictionary)
     }
 
     /// Compiles the filters of a query; the first bad value is the error.

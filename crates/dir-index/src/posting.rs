@@ -30,6 +30,17 @@ pub(crate) enum Slots<'a> {
 }
 
 impl Slots<'_> {
+    /// Whether some of them may be in a set: of many it is not asked.
+    pub(crate) fn may_meet(self, set: &RoaringBitmap) -> bool {
+        match self {
+            Self::Few(len, slots) => slots[..len].iter().any(|&slot| set.contains(slot)),
+            Self::Set(Posting::Few(len, slots)) => {
+                slots[..usize::from(*len)].iter().any(|&slot| set.contains(u32::from(slot)))
+            }
+            Self::Set(Posting::Many(_)) => true,
+        }
+    }
+
     pub(crate) fn to_posting(self) -> Posting {
         match self {
             Self::Set(posting) => posting.clone(),

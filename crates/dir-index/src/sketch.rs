@@ -7,8 +7,8 @@
 
 /// Bytes of a run.
 const RUN: usize = 3;
-/// Runs for which a sketch has a word of 64 bits: at most four bits of ten are set then.
-const RUNS_PER_WORD: usize = 32;
+/// Runs for which a sketch has a word of 64 bits: about half of the bits are set then.
+const RUNS_PER_WORD: usize = 48;
 /// Words of a sketch at most, as a power of two: longer texts are candidates more often.
 const MAX_WORDS_LOG: u32 = 7;
 

@@ -6,7 +6,7 @@
 mod facts;
 mod image;
 
-use crate::dict::Dict;
+use crate::dict::{Dict, Within};
 use crate::label::Label;
 use crate::packed::Lists;
 use crate::pairs::Pairs;
@@ -155,7 +155,8 @@ impl Chunk {
         }
     }
 
-    /// Which records match a plan: smallest set first.
+    /// Which records match a plan: what is found by hash or order first, smallest set first; then what is read, of the
+    /// records that are left.
     pub(crate) fn matches(&self, plan: &Plan) -> Matches {
         if plan.nothing {
             return Matches::Some(RoaringBitmap::new());
@@ -163,9 +164,11 @@ impl Chunk {
         if plan.is_everything() {
             return Matches::All;
         }
-        let mut sets = Vec::with_capacity(plan.include.len());
-        for test in &plan.include {
-            let set = self.select(test);
+        let (read, known): (Vec<&Test>, Vec<&Test>) =
+            plan.include.iter().partition(|test| test.reads_dictionary());
+        let mut sets = Vec::with_capacity(known.len());
+        for test in known {
+            let set = self.select(test, None);
             if set.is_empty() {
                 return Matches::Some(RoaringBitmap::new());
             }
@@ -173,23 +176,38 @@ impl Chunk {
         }
         sets.sort_by_key(|set| set.len());
         let mut sets = sets.into_iter();
-        let mut found = sets.next().map_or_else(|| self.live.clone(), Cow::into_owned);
+        let mut found = sets.next().map(Cow::into_owned);
         for set in sets {
-            found &= set.as_ref();
+            found = found.map(|found| found & set.as_ref());
         }
+        for test in read {
+            let set = self.select(test, found.as_ref());
+            let left = match &found {
+                Some(found) => found & set.as_ref(),
+                None => set.into_owned(),
+            };
+            if left.is_empty() {
+                return Matches::Some(left);
+            }
+            found = Some(left);
+        }
+        let mut found = found.unwrap_or_else(|| self.live.clone());
         for test in &plan.exclude {
             if found.is_empty() {
                 break;
             }
-            found -= self.select(test).as_ref();
+            let without = self.select(test, Some(&found));
+            found = &found - without.as_ref();
         }
         Matches::Some(found)
     }
 
-    fn select(&self, test: &Test) -> Cow<'_, RoaringBitmap> {
+    fn select(&self, test: &Test, within: Within<'_>) -> Cow<'_, RoaringBitmap> {
         match test {
-            Test::Text { field, values } => self.texts[*field as usize].select(values),
-            Test::Rows { field, left, right, join } => self.pairs[*field as usize].select(left, right, *join),
+            Test::Text { field, values } => self.texts[*field as usize].select(values, within),
+            Test::Rows { field, left, right, join } => {
+                self.pairs[*field as usize].select(left, right, *join, within)
+            }
             Test::Labels(labels) => {
                 let of = |label: &Label| label.select(&self.pairs[label.field as usize]);
                 Cow::Owned(labels.iter().map(of).fold(RoaringBitmap::new(), |all, some| all | some))

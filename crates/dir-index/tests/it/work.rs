@@ -86,6 +86,23 @@ async fn a_rare_piece_of_text_is_read_in_few_values() {
     }
 }
 
+/// Half of all descriptions have the piece; those of records that the other filter leaves are read.
+#[tokio::test]
+async fn texts_are_read_of_the_records_that_other_filters_leave() {
+    let index = filled(LARGE).await;
+    let name = Catalogue::new(3, LARGE).facts(0).name;
+    let (_, all) = cost(&index, &asked(&[(QueryKind::Description, "*teams in*")])).await;
+    let two = asked(&[(QueryKind::Name, &name), (QueryKind::Description, "*teams in*")]);
+    let (found, work) = cost(&index, &two).await;
+    assert!(found > 0 && all.values > 500, "{found} found, {all:?} for the piece alone");
+    assert!(work.values <= 4, "{work:?}");
+    // The same for a filter that excludes.
+    let mut without = two.clone();
+    without.filters[1].negate = true;
+    let (found, work) = cost(&index, &without).await;
+    assert!(found == 0 && work.values <= 4, "{work:?}");
+}
+
 /// The most used records of a chunk are known: POPULARITY looks at no more than it answers from each chunk.
 #[tokio::test]
 async fn popularity_does_not_sort_the_store() {
