@@ -18,6 +18,8 @@ const ROUND_GAP: Duration = Duration::from_millis(1);
 /// Events that are handed to all listeners together in one round: some 20 ms of one CPU, so that calls wait no longer
 /// for a burst. What is left comes with the next rounds.
 const ROUND_DELIVERIES: u64 = 20_000;
+/// So few listeners are told whatever it costs: a handful that keeps up shall lose nothing on a slow machine either.
+pub(super) const UNPACED_LISTENERS: usize = 16;
 /// An episode of loss is over when nothing was lost for so long.
 pub(super) const EPISODE_END: Duration = Duration::from_secs(10);
 
@@ -137,7 +139,9 @@ impl Hub {
             self.news.notified().await;
             let mut more = false;
             while more || !self.waiting.lock().events.is_empty() {
-                self.pace.turn().await;
+                if self.counts.all.load(Ordering::Relaxed) > UNPACED_LISTENERS {
+                    self.pace.turn().await;
+                }
                 more = self.round();
                 tokio::time::sleep(ROUND_GAP).await;
             }

@@ -231,3 +231,19 @@ async fn an_episode_of_loss_is_one_line_whatever_is_lost_in_it() {
     test.emit(3);
     assert_eq!(lines(), 4);
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_handful_of_listeners_is_told_whatever_it_costs_and_more_are_paced() {
+    for (many, paced) in [(hub::UNPACED_LISTENERS, false), (hub::UNPACED_LISTENERS + 1, true)] {
+        let test = Test::new(100);
+        let mut listeners: Vec<Listener> = (0..many).map(|_| test.events.listen()).collect();
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        test.events.pace().spent(Duration::from_secs(3600));
+        let begun = tokio::time::Instant::now();
+        test.events.emit(pushed(0));
+        for listener in &mut listeners {
+            test.hear(listener, 0..1).await;
+        }
+        assert_eq!(begun.elapsed() > Duration::from_millis(500), paced, "{many} listeners");
+    }
+}
