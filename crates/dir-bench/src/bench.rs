@@ -66,6 +66,9 @@ pub(crate) struct ReportArgs {
     /// Only handshakes, and honest callers beside attackers.
     #[arg(long)]
     doors_only: bool,
+    /// Only pushes into a registry with few and with many records.
+    #[arg(long)]
+    registry_only: bool,
     #[command(flatten)]
     part: Part,
     /// Only calls whose row begins so.
@@ -117,12 +120,14 @@ pub(crate) fn run(args: ReportArgs, runtime: &tokio::runtime::Runtime) -> anyhow
     let world = World::start(server, runtime)?;
     let report = Report { machine: machine(), records: args.records, ..Report::default() };
     let mut bench = Bench { args, world, report, run: 0 };
-    match (args.part.guards_only, args.doors_only) {
-        (true, _) => bench.guards()?,
-        (_, true) => bench.doors()?,
+    match (args.part.guards_only, args.doors_only, args.registry_only) {
+        (true, ..) => bench.guards()?,
+        (_, true, _) => bench.doors()?,
+        (.., true) => bench.registry_by_size(runtime)?,
         _ => bench.embedded()?,
     }
-    if !(args.part.calls_only || args.doors_only || args.part.guards_only || args.part.pushes_only) {
+    let part = args.part.calls_only || args.part.guards_only || args.part.pushes_only;
+    if !(part || args.doors_only || args.registry_only) {
         bench.guards()?;
         handshakes(&bench.world, args, &mut bench.report)?;
         siege(&bench.world, args, &mut bench.report)?;

@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 pub(crate) struct Registry {
     pub(crate) name: &'static str,
     pub(crate) port: u16,
-    _running: Running,
+    pub(crate) running: Running,
 }
 
 fn on_path(name: &str) -> Option<PathBuf> {
@@ -40,37 +40,68 @@ pub(crate) fn start(dir: &Path) -> anyhow::Result<Option<Registry>> {
     let log = std::fs::File::create(dir.join("zot.log"))?;
     let mut command = Command::new(zot);
     command.arg("serve").arg(&config).stdout(log.try_clone()?).stderr(log);
-    Ok(Some(Registry { name: "Zot", port, _running: Running::server(&mut command, port)? }))
+    Ok(Some(Registry { name: "Zot", port, running: Running::server(&mut command, port)? }))
 }
 
 /// Records a second that the registry takes from `callers` concurrent writers that do nothing but the two
 /// requests of a push: one upload and one manifest, spread over the shards as ours are.
-pub(crate) async fn alone(port: u16, callers: usize, length: Duration) -> anyhow::Result<f64> {
-    let client = reqwest::Client::builder().build()?;
-    let (next, done) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicU64::new(0)));
+pub(crate) async fn alone(port: u16, callers: u32, length: Duration) -> anyhow::Result<f64> {
     let start = Instant::now();
-    let end = start + length;
-    let writers = (0..callers).map(|_| {
-        let (client, next, done) = (client.clone(), next.clone(), done.clone());
-        tokio::spawn(async move {
-            while Instant::now() < end {
-                write(&client, port, next.fetch_add(1, Ordering::Relaxed)).await?;
-                done.fetch_add(1, Ordering::Relaxed);
-            }
-            anyhow::Ok(())
-        })
-    });
-    for writer in futures::future::join_all(writers).await {
-        writer??;
-    }
+    let done = writers(port, "alone", callers, Until::Time(start + length)).await?.len();
     #[allow(clippy::cast_precision_loss)] // far below 2^52 records
-    Ok(done.load(Ordering::Relaxed) as f64 / start.elapsed().as_secs_f64())
+    Ok(done as f64 / start.elapsed().as_secs_f64())
 }
 
-async fn write(client: &reqwest::Client, port: u16, n: u64) -> anyhow::Result<()> {
-    let blob = format!("{{\"n\":{n},\"pad\":\"{}\"}}", "x".repeat(1000));
+/// The 99th percentile, in microseconds, of so many of these pairs of requests into the shards of `stem`.
+pub(crate) async fn alone_p99(port: u16, stem: &str, callers: u32, calls: u64) -> anyhow::Result<u32> {
+    let mut micros = writers(port, stem, callers, Until::Calls(calls)).await?;
+    micros.sort_unstable();
+    Ok(micros.get(micros.len() * 99 / 100).copied().unwrap_or_default())
+}
+
+/// When writers end.
+#[derive(Debug, Clone, Copy)]
+enum Until {
+    Time(Instant),
+    Calls(u64),
+}
+
+/// How long each write took, in microseconds.
+async fn writers(port: u16, stem: &str, callers: u32, until: Until) -> anyhow::Result<Vec<u32>> {
+    let client = reqwest::Client::builder().build()?;
+    let (next, stem) = (Arc::new(AtomicU64::new(0)), Arc::<str>::from(stem));
+    // Each run writes records of its own.
+    let run = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH)?.as_nanos();
+    let writers = (0..callers).map(|_| {
+        let (client, next, stem) = (client.clone(), next.clone(), stem.clone());
+        tokio::spawn(async move {
+            let mut micros = Vec::new();
+            loop {
+                let n = next.fetch_add(1, Ordering::Relaxed);
+                let over = match until {
+                    Until::Time(end) => Instant::now() >= end,
+                    Until::Calls(calls) => n >= calls,
+                };
+                if over {
+                    return anyhow::Ok(micros);
+                }
+                let begun = Instant::now();
+                write(&client, port, &stem, run, n).await?;
+                micros.push(u32::try_from(begun.elapsed().as_micros())?);
+            }
+        })
+    });
+    let mut all = Vec::new();
+    for writer in futures::future::join_all(writers).await {
+        all.extend(writer??);
+    }
+    Ok(all)
+}
+
+async fn write(client: &reqwest::Client, port: u16, stem: &str, run: u128, n: u64) -> anyhow::Result<()> {
+    let blob = format!("{{\"run\":{run},\"n\":{n},\"pad\":\"{}\"}}", "x".repeat(1000));
     let cid = Cid::of(blob.as_bytes());
-    let base = format!("http://127.0.0.1:{port}/v2/alone-{:03x}", cid.shard());
+    let base = format!("http://127.0.0.1:{port}/v2/{stem}-{:03x}", cid.shard());
     let (digest, size) = (cid.oci_digest(), blob.len());
     let upload = client.post(format!("{base}/blobs/uploads/?digest={digest}"));
     upload.header("content-type", "application/octet-stream").body(blob).send().await?.error_for_status()?;

@@ -8,6 +8,9 @@ use crate::world::Store;
 use dir_testkit::fill::{Fill, Shape, fill};
 use std::time::{Duration, Instant};
 
+/// Callers and calls of one measurement of a percentile.
+const CALLERS: u32 = 8;
+const CALLS: u64 = 500;
 /// Records of the large store.
 const MILLION: u64 = 1_000_000;
 
@@ -34,11 +37,11 @@ impl Bench<'_> {
         self.report.figure(name("the registry alone"), median(&alone), "records/s", spread(&alone), "");
         self.report.figure(name("ratio"), median(&ratios), "", spread(&ratios), "limited by the registry");
         drop((server, registry));
-        self.registry_by_size()
+        self.registry_by_size(runtime)
     }
 
     /// Pushes into a registry with few records and into one with many.
-    fn registry_by_size(&mut self) -> anyhow::Result<()> {
+    pub(crate) fn registry_by_size(&mut self, runtime: &tokio::runtime::Runtime) -> anyhow::Result<()> {
         eprintln!("measuring: push into a small registry and into a populated one");
         let (mut ports, mut held) = (Vec::new(), Vec::new());
         for (name, records) in [("zot-small", SMALL), ("zot-large", self.args.records)] {
@@ -56,7 +59,48 @@ impl Bench<'_> {
             ports.push(port);
             held.push((server, registry));
         }
-        self.push_p99("sharded Zot", ports[0], ports[1])
+        let [(_, small), (_, large)] = &held[..] else { return Ok(()) };
+        self.registry_p99(runtime, [ports[0], ports[1]], [small, large])
+    }
+
+    /// The 99th percentiles of pushes into both, beside those of the two bare requests of a push, in turns; and what a
+    /// push costs the registry, which says more on a busy machine.
+    fn registry_p99(
+        &mut self,
+        runtime: &tokio::runtime::Runtime,
+        ports: [u16; 2],
+        registries: [&registry::Registry; 2],
+    ) -> anyhow::Result<()> {
+        let (mut ours, mut bare) = ([Vec::new(), Vec::new()], [Vec::new(), Vec::new()]);
+        let mut cpu = [Vec::new(), Vec::new()];
+        for _ in 0..self.args.rounds.max(5) {
+            for size in 0..2 {
+                let before = registries[size].running.cpu()?;
+                let outcome = self.push(Call::Push, ports[size], CALLERS, CALLS)?;
+                let spent = registries[size].running.cpu()? - before;
+                #[allow(clippy::cast_precision_loss)] // far below 2^52
+                cpu[size].push(spent * 1e6 / outcome.calls.max(1) as f64);
+                ours[size].push(f64::from(outcome.p99_us));
+                let alone = registry::alone_p99(registries[size].port, "dir", CALLERS, CALLS);
+                bare[size].push(f64::from(runtime.block_on(alone)?));
+            }
+        }
+        for (what, [few, many], unit, bar) in [
+            ("push p99, sharded Zot", ours, "µs", "≤ 1.5"),
+            ("its two requests alone, p99", bare, "µs", "the registry's own"),
+            ("CPU of the registry a push", cpu, "µs", ""),
+        ] {
+            let ratios: Vec<f64> = many.iter().zip(&few).map(|(many, few)| many / few.max(1.0)).collect();
+            let name = format!("{what}, ratio to {SMALL} records");
+            let detail = format!(
+                "{}, {:.0} and {:.0} {unit} with {CALLERS} callers",
+                spread(&ratios),
+                median(&few),
+                median(&many)
+            );
+            self.report.figure(name, median(&ratios), "", detail, bar);
+        }
+        Ok(())
     }
 
     /// Waits until the index holds every record; records a second.

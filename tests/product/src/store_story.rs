@@ -19,11 +19,18 @@ use std::time::{Duration, Instant};
 pub struct Plan {
     /// Records in the one repository.
     pub records: u64,
-    /// How many of them move while everybody is served.
+    /// How many of them move while everybody is served, in portions.
     pub online: u64,
+    /// No portion begins after this long.
+    pub longest: Duration,
+    /// Whether the registry keeps equal contents once.
+    pub dedupe: bool,
     /// Records that are pulled after each start.
     pub pulls: usize,
 }
+
+/// Records that one command moves online: the next one goes on.
+const PORTION: u64 = 50;
 
 /// One stage of the story.
 #[derive(Debug, Clone)]
@@ -128,7 +135,7 @@ impl Story<'_> {
     /// A directory that a registry serves is left alone.
     fn refused_while_running(&mut self) -> anyhow::Result<()> {
         self.timed("refused while the registry runs", |story| {
-            let _zot = Zot::start(&story.dir)?;
+            let _zot = Zot::start_with(&story.dir, story.plan.dedupe)?;
             let dir = story.zot_dir().display().to_string();
             let ran = admin(&["store", "reshard", "--to", "sharded", "--yes", "--data-dir", &dir])?;
             ensure!(
@@ -161,7 +168,7 @@ impl Story<'_> {
 
     fn start(&mut self, layout: &'static str) -> anyhow::Result<(Zot, Server)> {
         let begun = Instant::now();
-        let zot = Zot::start(&self.dir)?;
+        let zot = Zot::start_with(&self.dir, self.plan.dedupe)?;
         let up = begun.elapsed();
         let server = Server::start(&self.dir, &Auth::Insecure, &Records::Registry(zot.address()))?;
         let result = format!("registry after {:.1} s, layout {layout}", up.as_secs_f64());
@@ -204,19 +211,34 @@ impl Story<'_> {
         Ok(())
     }
 
+    /// Moves the first records while everybody is served, in portions, each by a command of its own.
     fn online(&mut self, server: &Server) -> anyhow::Result<()> {
-        let limit = self.plan.online.to_string();
         self.timed("the first resharded online", |story| {
-            let args = ["store", "reshard", "--to", "sharded", "--limit", &limit, "--output", "json"];
-            let ran = story.client("dir-admin", server, &args)?;
-            ensure!(ran.status.code() == Some(10), "there is more to do: {ran:?}");
-            let json: Value = serde_json::from_str(&ran.stdout)?;
-            ensure!(json["moved"].as_u64() >= Some(story.plan.online) && json["done"] == false, "{json}");
-            let last = ran.stderr.lines().rfind(|line| line.starts_with("move: ")).unwrap_or_default();
-            ensure!(last.contains("/s, ") && last.ends_with(" left"), "rate and time left: {:?}", ran.stderr);
-            Ok(last.to_owned())
+            let (begun, wanted) = (Instant::now(), story.plan.online);
+            let (mut moved, mut last) = (0, String::new());
+            while moved < wanted && begun.elapsed() < story.plan.longest {
+                let (more, line) = story.portion(server, PORTION.min(wanted - moved))?;
+                moved += more;
+                last = line;
+            }
+            #[allow(clippy::cast_precision_loss)] // a rate for people
+            let rate = moved as f64 / begun.elapsed().as_secs_f64();
+            Ok(format!("{moved} of {wanted}, {rate:.2}/s; at the end {last}"))
         })?;
         Ok(())
+    }
+
+    fn portion(&self, server: &Server, limit: u64) -> anyhow::Result<(u64, String)> {
+        let limit_text = limit.to_string();
+        let args = ["store", "reshard", "--to", "sharded", "--limit", &limit_text, "--output", "json"];
+        let ran = self.client("dir-admin", server, &args)?;
+        ensure!(ran.status.code() == Some(10), "there is more to do: {ran:?}");
+        let json: Value = serde_json::from_str(&ran.stdout)?;
+        let moved = json["moved"].as_u64().unwrap_or_default();
+        ensure!(moved >= limit && json["done"] == false, "{json}");
+        let last = ran.stderr.lines().rfind(|line| line.starts_with("move: ")).unwrap_or_default();
+        ensure!(last.contains("/s, ") && last.ends_with(" left"), "rate and time left: {:?}", ran.stderr);
+        Ok((moved, last.to_owned()))
     }
 }
 

@@ -18,15 +18,20 @@ pub struct Zot {
 impl Zot {
     /// Starts a Zot that keeps its blobs in `dir/zot`.
     pub fn start(dir: &Path) -> anyhow::Result<Self> {
+        // With deduplication Zot scans its whole store at start, under the lock of every write.
+        Self::start_with(dir, false)
+    }
+
+    /// The same with the choice of keeping equal contents once.
+    pub fn start_with(dir: &Path, dedupe: bool) -> anyhow::Result<Self> {
         let zot = tool("zot", "install zot from the Zot project's release and put it on PATH")?;
         let port = free_port()?;
         let config = dir.join("zot.json");
-        // No deduplication: with it Zot scans its whole store at start, under the lock of every write.
         std::fs::write(
             &config,
             format!(
                 r#"{{"distSpecVersion": "1.1.1", "log": {{"level": "warn"}},
-  "storage": {{"rootDirectory": "{}", "dedupe": false, "gc": true, "gcDelay": "1h", "gcInterval": "24h"}},
+  "storage": {{"rootDirectory": "{}", "dedupe": {dedupe}, "gc": true, "gcDelay": "1h", "gcInterval": "24h"}},
   "http": {{"address": "127.0.0.1", "port": "{port}"}}}}"#,
                 dir.join("zot").display()
             ),

@@ -4,4 +4,5 @@
 
 mod audit;
 mod federation;
+mod killed;
 mod world;

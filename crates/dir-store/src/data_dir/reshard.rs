@@ -271,12 +271,21 @@ impl DataDirStore {
             let (manifest, from) = (entry.digest, repo.name.clone());
             units.push(Unit { cid, manifest, from, entries: vec![entry.clone()], blobs });
         }
-        for (subject, entry, blobs) in referrers {
-            // Those of something that is no record stay.
-            let Some(at) = subject.and_then(|subject| by_manifest.get(&subject)) else { continue };
-            units[*at].entries.push(entry.clone());
-            units[*at].blobs.extend(blobs);
+        // What refers to a referrer goes with it. Those of something that is no record stay.
+        loop {
+            let waiting = referrers.len();
+            for (subject, entry, blobs) in std::mem::take(&mut referrers) {
+                let Some(at) = subject.and_then(|subject| by_manifest.get(&subject).copied()) else {
+                    referrers.push((subject, entry, blobs));
+                    continue;
+                };
+                by_manifest.insert(entry.digest, at);
+                units[at].entries.push(entry.clone());
+                units[at].blobs.extend(blobs);
+            }
+            if referrers.len() == waiting {
+                return Ok(units);
+            }
         }
-        Ok(units)
     }
 }

@@ -186,7 +186,7 @@ impl Work<'_> {
         let _alone = self.store.exclusive(&one.cid).await;
         self.store.clear(place, &one).await?;
         self.moved += 1;
-        let step = Reshard::Moved(one.cid, one.listed.len() as u64);
+        let step = Reshard::Moved(one.cid, one.attached.len() as u64);
         self.stage = Stage::Clear(plan, at, old);
         Ok(vec![Ok(step)])
     }

@@ -6,7 +6,7 @@ use dir_core::Cid;
 use dir_core::maintenance::Trouble;
 use dir_core::oci::{INDEX, KEY_CID, MANIFEST};
 use dir_core::store::{StoreError, StoredReferrer};
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, HashSet, VecDeque};
 
 /// What came of copying one record.
 pub(super) enum Copied {
@@ -20,7 +20,13 @@ pub(super) enum Copied {
 pub(super) struct Old {
     pub(super) cid: Cid,
     digest: Cid,
-    pub(super) listed: Vec<Descriptor>,
+    pub(super) attached: Vec<Attached>,
+}
+
+/// Something that refers to the record, or to what refers to it.
+pub(super) struct Attached {
+    subject: String,
+    descriptor: Descriptor,
 }
 
 impl OciStore {
@@ -50,11 +56,11 @@ impl OciStore {
         found: &Found,
     ) -> Result<Copied, StoreError> {
         let subject = found.digest.oci_digest();
-        let listed = self.registry().descriptors(from, &subject).await?;
+        let attached = self.attached(from, &subject).await?;
         let there = self.find(to, cid).await?.map(|there| there.digest);
-        let old = Old { cid: *cid, digest: found.digest, listed };
+        let old = Old { cid: *cid, digest: found.digest, attached };
         if there.is_some_and(|there| there != found.digest) {
-            if !old.listed.is_empty() {
+            if !old.attached.is_empty() {
                 let detail = format!(
                     "{to} has another manifest of this record, and this one has referrers of its own"
                 );
@@ -63,10 +69,10 @@ impl OciStore {
             return Ok(Copied::Both(old));
         }
         self.ensure_config(to).await?;
-        let mut copied = Vec::with_capacity(old.listed.len());
-        for descriptor in &old.listed {
+        let mut copied = Vec::with_capacity(old.attached.len());
+        for Attached { subject, descriptor } in &old.attached {
             match self.copy_manifest(from, to, &descriptor.digest).await? {
-                Ok(descriptor) => copied.push(descriptor),
+                Ok(descriptor) => copied.push((subject, descriptor)),
                 Err(missing) => {
                     let detail = format!("its referrer {} cannot be copied: {missing}", descriptor.digest);
                     return Ok(Copied::Left(Trouble::Broken, detail));
@@ -80,8 +86,8 @@ impl OciStore {
             return Ok(Copied::Left(Trouble::Broken, missing));
         }
         if !self.registry().keeps_lists(from, &subject).await? {
-            for descriptor in &copied {
-                self.registry().change_list(to, &subject, Some(descriptor), None).await?;
+            for (subject, descriptor) in &copied {
+                self.registry().change_list(to, subject, Some(descriptor), None).await?;
             }
         }
         if there.is_some() {
@@ -100,34 +106,45 @@ impl OciStore {
     pub(super) async fn clear(&self, place: &str, old: &Old) -> Result<(), StoreError> {
         let subject = old.digest.oci_digest();
         let lists = self.registry().keeps_lists(place, &subject).await?;
-        for descriptor in &old.listed {
+        // What nothing refers to goes first.
+        for Attached { subject, descriptor } in old.attached.iter().rev() {
             let Some(digest) = Cid::from_oci_digest(&descriptor.digest) else { continue };
             // Others may have given it a tag.
             let tag = descriptor.annotation(KEY_CID).parse::<Cid>().ok();
             self.drop_manifest(place, &digest, tag).await?;
             if !lists {
-                self.registry().change_list(place, &subject, None, Some(&descriptor.digest)).await?;
+                self.registry().change_list(place, subject, None, Some(&descriptor.digest)).await?;
             }
         }
         if !lists {
             self.registry().drop_list(place, &subject).await?;
         }
-        self.drop_manifest(place, &old.digest, Some(old.cid)).await
+        let (removed, stays) = self.drop_manifest(place, &old.digest, Some(old.cid)).await?;
+        // A record has a tag: what became of it says what becomes of others.
+        if removed {
+            self.registry().drops_tags.set(!stays);
+        }
+        Ok(())
     }
 
-    /// Removes a manifest and its tag. Whether the one takes the other with it is asked once.
-    async fn drop_manifest(&self, place: &str, digest: &Cid, tag: Option<Cid>) -> Result<(), StoreError> {
+    /// Removes a manifest and its tag; answers whether it was there, and whether its tag had to be removed by itself.
+    async fn drop_manifest(
+        &self,
+        place: &str,
+        digest: &Cid,
+        tag: Option<Cid>,
+    ) -> Result<(bool, bool), StoreError> {
         let registry = self.registry();
         let removed = registry.delete_manifest(place, &digest.oci_digest()).await?;
-        let Some(tag) = tag.map(|cid| cid.to_string()) else { return Ok(()) };
+        let Some(tag) = tag.map(|cid| cid.to_string()) else { return Ok((removed, false)) };
         if removed && registry.drops_tags.get() == Some(true) {
-            return Ok(());
+            return Ok((true, false));
         }
         let stays = registry.manifest(place, &tag).await?.is_some_and(|(_, there)| there == *digest);
-        if removed {
-            registry.drops_tags.set(!stays);
+        if stays {
+            registry.drop_tag(place, &tag, digest).await?;
         }
-        if stays { registry.drop_tag(place, &tag, digest).await } else { Ok(()) }
+        Ok((removed, stays))
     }
 
     /// Removes a referrer from the places that a record is in beside `repository`: one that is being moved is in two,
@@ -147,7 +164,33 @@ impl OciStore {
         Ok(())
     }
 
-    /// Copies a manifest by digest with its blobs. The inner error says what is missing.
+    /// Everything that refers to a manifest, and to that in turn; what is referred to comes before what refers to it.
+    async fn attached(&self, place: &str, subject: &str) -> Result<Vec<Attached>, StoreError> {
+        let (mut out, mut next) = (Vec::new(), VecDeque::from([subject.to_owned()]));
+        let mut seen = HashSet::from([subject.to_owned()]);
+        while let Some(subject) = next.pop_front() {
+            for descriptor in self.registry().descriptors(place, &subject).await? {
+                // The list of the tag schema is anybody's to write: it may name what is not to go along.
+                if seen.insert(descriptor.digest.clone())
+                    && (self.registry().keeps_lists(place, &subject).await?
+                        || self.refers(place, &descriptor.digest, &subject).await?)
+                {
+                    next.push_back(descriptor.digest.clone());
+                    out.push(Attached { subject: subject.clone(), descriptor });
+                }
+            }
+        }
+        Ok(out)
+    }
+
+    /// Whether a manifest says of itself that it refers to another, or is not there to say anything.
+    async fn refers(&self, place: &str, digest: &str, subject: &str) -> Result<bool, StoreError> {
+        let Some((bytes, _)) = self.registry().manifest(place, digest).await? else { return Ok(true) };
+        let manifest = Manifest::parse(&bytes, digest)?;
+        Ok(manifest.subject.is_some_and(|named| named.digest == subject))
+    }
+
+    /// Copies a manifest with its blobs, and the tag that others may have given it. The inner error says what is missing.
     async fn copy_manifest(
         &self,
         from: &str,
@@ -162,7 +205,14 @@ impl OciStore {
             return Ok(Err(missing));
         }
         let media_type = if manifest.manifests.is_some() { INDEX } else { MANIFEST };
-        self.registry().put_manifest_again(to, digest, &bytes, media_type).await?;
+        let tag = manifest.annotation(KEY_CID).parse::<Cid>().ok().map(|cid| cid.to_string());
+        let tagged = match &tag {
+            Some(tag) => self.registry().manifest(from, tag).await?,
+            None => None,
+        };
+        let tag = tag.filter(|_| tagged.is_some_and(|(_, there)| there.oci_digest() == digest));
+        let reference = tag.as_deref().unwrap_or(digest);
+        self.registry().put_manifest_again(to, reference, &bytes, media_type).await?;
         Ok(Ok(Descriptor {
             media_type: media_type.to_owned(),
             digest: digest.to_owned(),

@@ -15,13 +15,13 @@ use std::path::Path;
 const RECORDS: u64 = 90;
 
 /// More steps than there are before the last.
-const RECORDS_MAX: usize = 91;
+pub(crate) const RECORDS_MAX: usize = 91;
 
 fn order(shape: Shape, tagging: Tagging) -> Fill {
     Fill { referrers_every: 5, tagging, ..Fill::new(shape, RECORDS) }
 }
 
-fn filled(dir: &Path, shape: Shape) -> Filled {
+pub(crate) fn filled(dir: &Path, shape: Shape) -> Filled {
     fill(dir, &order(shape, Tagging::OwnCid), |_| ()).unwrap()
 }
 
@@ -37,7 +37,7 @@ fn refusal(dir: &Path, repository: &str) -> String {
 }
 
 /// What each repository lists, without the stamp, and the blobs it has.
-fn content(dir: &Path) -> BTreeMap<String, (BTreeSet<String>, BTreeSet<String>)> {
+pub(crate) fn content(dir: &Path) -> BTreeMap<String, (BTreeSet<String>, BTreeSet<String>)> {
     let mut out = BTreeMap::new();
     for entry in fs::read_dir(dir).unwrap().map(Result::unwrap).filter(|e| e.path().is_dir()) {
         let index: Value =
@@ -56,7 +56,7 @@ fn content(dir: &Path) -> BTreeMap<String, (BTreeSet<String>, BTreeSet<String>)>
 }
 
 /// Runs a conversion for so many steps; answers whether it came to its end, and what it moved.
-async fn convert(dir: &Path, to: Spread, steps: usize) -> (bool, u64, u64) {
+pub(crate) async fn convert(dir: &Path, to: Spread, steps: usize) -> (bool, u64, u64) {
     let store = open(dir);
     let mut items = store.reshard(to, false).take(steps);
     let (mut done, mut moved, mut referrers) = (false, 0, 0);
@@ -75,7 +75,7 @@ async fn convert(dir: &Path, to: Spread, steps: usize) -> (bool, u64, u64) {
 }
 
 /// Everything is found, as it should be, by a walk, by name and by an inspection.
-async fn check(dir: &Path, filled: &Filled) {
+pub(crate) async fn check(dir: &Path, filled: &Filled) {
     let store = open(dir);
     let walked: Vec<_> = store.walk(None).map(Result::unwrap).collect().await;
     let records: BTreeSet<Cid> =
@@ -234,4 +234,55 @@ async fn a_registry_at_work_is_noticed() {
     let rest: Vec<_> = steps.collect().await;
     let error = rest.into_iter().find_map(Result::err).unwrap().to_string();
     assert!(error.contains("has changed meanwhile: stop the registry first"), "{error}");
+}
+
+/// Adds something that refers to a manifest, as Zot lists it without a tag; answers its digest.
+fn attach(repository: &Path, subject: &str, note: &str) -> String {
+    let blob = repository.join("blobs/sha256");
+    let write = |bytes: &[u8]| {
+        let digest = Cid::of(bytes).oci_digest();
+        fs::write(blob.join(digest.trim_start_matches("sha256:")), bytes).unwrap();
+        digest
+    };
+    let empty = serde_json::json!({ "mediaType": "application/vnd.oci.empty.v1+json", "digest": write(b"{}"), "size": 2 });
+    let media_type = "application/vnd.oci.image.manifest.v1+json";
+    let layer = serde_json::json!({ "mediaType": "text/plain", "digest": write(note.as_bytes()), "size": note.len() });
+    let manifest = serde_json::json!({
+        "schemaVersion": 2, "mediaType": media_type, "config": empty, "layers": [layer],
+        "subject": { "mediaType": media_type, "digest": subject, "size": 1 },
+    });
+    let manifest = manifest.to_string();
+    let digest = write(manifest.as_bytes());
+    let path = repository.join("index.json");
+    let mut index: Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
+    let entry = serde_json::json!({ "mediaType": media_type, "digest": digest, "size": manifest.len() });
+    // In front of everything: the order of the list says nothing of who refers to whom.
+    index["manifests"].as_array_mut().unwrap().insert(0, entry);
+    fs::write(&path, index.to_string()).unwrap();
+    digest
+}
+
+#[tokio::test]
+async fn referrers_of_referrers_go_along_both_ways() {
+    let dir = tempfile::tempdir().unwrap();
+    let filled = filled(dir.path(), Shape::Single);
+    let repository = dir.path().join("dir");
+    let index: Value = serde_json::from_slice(&fs::read(repository.join("index.json")).unwrap()).unwrap();
+    let record = filled.cids[7];
+    let tag = |d: &&Value| d["annotations"]["org.opencontainers.image.ref.name"] == record.to_string();
+    let manifest = index["manifests"].as_array().unwrap().iter().find(tag).unwrap()["digest"].clone();
+    let scan = attach(&repository, manifest.as_str().unwrap(), "scan");
+    let signature = attach(&repository, &scan, "signature of the scan");
+    let witness = attach(&repository, &signature, "witness of the signature");
+    let before = content(dir.path());
+    let (_, _, referrers) = convert(dir.path(), Spread::Sharded, usize::MAX).await;
+    assert_eq!(referrers, filled.referrers + 3);
+    let (list, blobs) = &content(dir.path())[&format!("dir-{:03x}", record.shard())];
+    for digest in [scan, signature, witness] {
+        assert!(list.iter().any(|entry| entry.contains(&digest)), "{digest}");
+        assert!(blobs.contains(digest.trim_start_matches("sha256:")));
+    }
+    assert!(!content(dir.path()).contains_key("dir"), "nothing is left behind");
+    convert(dir.path(), Spread::Single, usize::MAX).await;
+    assert_eq!(content(dir.path())["dir"].0, before["dir"].0);
 }

@@ -5,10 +5,13 @@
 mod backend;
 mod crash;
 mod data_dir;
+mod data_dir_apart;
 mod decorate;
 mod layout;
+mod layout_restart;
 mod memory;
 mod oci;
 mod process;
 mod real;
 mod reshard;
+mod reshard_deep;
