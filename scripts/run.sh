@@ -27,6 +27,8 @@ else
 fi
 mkdir -p "$DATA"
 
+# As the image has it.
+export MALLOC_ARENA_MAX=${MALLOC_ARENA_MAX:-2}
 export DIRECTORY_LOGGER_LOG_FILE=$DATA/server.log
 "$OUT/dir-apiserver" serve --embedded-identity --state-dir "$DATA" \
   --listen-address "127.0.0.1:$PORT" --metrics-address "127.0.0.1:$OPS_PORT" \

@@ -16,6 +16,8 @@ RUN --mount=type=cache,target=/usr/local/cargo/registry,sharing=locked \
 FROM gcr.io/distroless/cc-debian12:nonroot
 COPY --from=build /out/dir-apiserver /usr/local/bin/dir-apiserver
 USER 65532:65532
+# Without it glibc keeps up to eight heaps a core, each with its own unused room.
+ENV MALLOC_ARENA_MAX=2
 # gRPC over mutual TLS; health, metrics and version over plain HTTP
 EXPOSE 8888 9090
 ENTRYPOINT ["/usr/local/bin/dir-apiserver"]

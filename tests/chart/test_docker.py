@@ -62,6 +62,11 @@ def test_images_run_unprivileged_on_pinned_bases(path):
     assert bases[0].startswith(f"rust:{rust}-"), "the image is built with the workspace's rust-version"
 
 
+def test_the_server_keeps_two_heaps():
+    """Memory is quoted with it: the bench sets the same."""
+    assert "ENV MALLOC_ARENA_MAX=2" in lines(ROOT / "deploy/docker/apiserver.Dockerfile")
+
+
 def test_every_workspace_member_is_copied():
     """Cargo refuses a workspace with a member missing."""
     members = tomllib.loads((ROOT / "Cargo.toml").read_text())["workspace"]["members"]
