@@ -77,6 +77,16 @@ pub(crate) struct Asking<'a> {
 }
 
 impl Held {
+    /// What the policy says of who asks, and of whom it speaks for.
+    fn both(
+        conn: &Shared,
+        active: &Active,
+        asking: Asking<'_>,
+    ) -> (Option<Arc<Grants>>, Option<Arc<Grants>>) {
+        let own = Self::of(&conn.grants, active, asking.own, asking.claims);
+        (own, asking.delegated.and_then(|who| Self::of(&conn.delegated, active, who, None)))
+    }
+
     /// What `place` holds, worked out anew when it is about an older policy or somebody else.
     fn of(
         place: &ArcSwapOption<Held>,
@@ -195,14 +205,11 @@ impl Authorization {
         let (conn, asking) = (&asker.conn, asker.asking());
         let now = conn.app().clock.now();
         let method = active.methods.get(asker.method).copied().flatten();
-        let own = Held::of(&conn.grants, active, asking.own, asking.claims);
+        let (own, theirs) = Held::both(conn, active, asking);
+        let (own, theirs) = (own.as_deref(), theirs.as_deref());
         let decision = match asking.delegated {
-            None => active.policy.judge_record(own.as_deref(), method, now, asking.own, record),
-            Some(who) => {
-                let theirs = Held::of(&conn.delegated, active, who, None);
-                let (theirs, own) = (theirs.as_deref(), own.as_deref());
-                active.policy.judge_record_delegated(theirs, own, method, now, who, record)
-            }
+            None => active.policy.judge_record(own, method, now, asking.own, record),
+            Some(who) => active.policy.judge_record_delegated(theirs, own, method, now, who, record),
         };
         if decision.effect == Effect::Allow {
             return Ok(());
@@ -239,13 +246,11 @@ impl Authorization {
         }
         let now = conn.app().clock.now();
         let method = active.methods.get(asker.method).copied().flatten();
-        let own = Held::of(&conn.grants, active, asking.own, asking.claims);
+        let (own, theirs) = Held::both(conn, active, asking);
+        let (own, theirs) = (own.as_deref(), theirs.as_deref());
         let narrowed = match asking.delegated {
-            None => active.policy.narrowed(own.as_deref(), method, now),
-            Some(who) => {
-                let theirs = Held::of(&conn.delegated, active, who, None);
-                active.policy.narrowed_delegated(theirs.as_deref(), own.as_deref(), method, now)
-            }
+            None => active.policy.narrowed(own, method, now),
+            Some(_) => active.policy.narrowed_delegated(theirs, own, method, now),
         };
         Ok((narrowed, active.generation))
     }
@@ -298,17 +303,15 @@ impl Authorization {
             return Err(status::authorization_unavailable());
         };
         let (number, method) = (method, active.methods.get(method).copied().flatten());
-        let own = Held::of(&conn.grants, active, asking.own, asking.claims);
+        let (own, theirs) = Held::both(conn, active, asking);
+        let (own, theirs) = (own.as_deref(), theirs.as_deref());
         let decision = match asking.delegated {
             // No rule is about nobody.
             None if conn.app().is_anonymous_discovery(number, asking.own) => {
                 Decision { effect: Effect::Allow, cause: Cause::Open, rule: None, gateway: None }
             }
-            None => active.policy.judge(own.as_deref(), method, now),
-            Some(who) => {
-                let theirs = Held::of(&conn.delegated, active, who, None);
-                active.policy.judge_delegated(theirs.as_deref(), own.as_deref(), method, now)
-            }
+            None => active.policy.judge(own, method, now),
+            Some(_) => active.policy.judge_delegated(theirs, own, method, now),
         };
         let noted = note(active, &decision);
         match decision.effect {

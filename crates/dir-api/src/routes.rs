@@ -160,3 +160,18 @@ pub(crate) async fn handle(
         Route::Unknown => status::unknown(request.uri().path()).into_http(),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::methods;
+    use dir_core::policy::{RECORD_METHODS, SEARCH_METHODS};
+
+    #[test]
+    fn the_policy_is_asked_about_records_for_the_methods_whose_rules_can_have_conditions() {
+        let conditional: Vec<&str> = RECORD_METHODS.into_iter().chain(SEARCH_METHODS).collect();
+        for path in methods::paths() {
+            assert_eq!(Route::of(&path).is_about_records(), conditional.contains(&path.as_str()), "{path}");
+        }
+    }
+}

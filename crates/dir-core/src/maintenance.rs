@@ -8,7 +8,6 @@ use crate::time::Timestamp;
 use async_trait::async_trait;
 use std::fmt;
 use std::str::FromStr;
-use std::sync::Arc;
 
 /// How records are spread over a store.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -186,17 +185,7 @@ pub trait StoreMaintenance: Send + Sync {
     /// Writes the manifest of a record anew whose content is still there. Answers whether it was.
     async fn restore(&self, cid: &Cid, facts: &RecordFacts, at: Timestamp) -> Result<bool, StoreError>;
 
-    /// Moves every record to where `to` wants it, while reads and writes go on.
-    fn reshard(&self, to: Spread, dry_run: bool) -> BoxStream<'_, Result<Reshard, StoreError>>;
-
-    /// The same by age, as far as `ages` knows it: oldest first. A registry finds what came to it first soonest.
-    fn reshard_oldest_first(
-        &self,
-        to: Spread,
-        dry_run: bool,
-        ages: Arc<[Cid]>,
-    ) -> BoxStream<'_, Result<Reshard, StoreError>> {
-        let _ = ages;
-        self.reshard(to, dry_run)
-    }
+    /// Moves every record to where `to` wants it, while reads and writes go on. `ages` are records, oldest first, as far
+    /// as they are known: a registry finds soonest what came to it first.
+    fn reshard(&self, to: Spread, dry_run: bool, ages: &[Cid]) -> BoxStream<'_, Result<Reshard, StoreError>>;
 }

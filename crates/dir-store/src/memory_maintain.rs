@@ -54,7 +54,12 @@ impl StoreMaintenance for MemoryStore {
         Ok(false)
     }
 
-    fn reshard(&self, _to: Spread, _dry_run: bool) -> BoxStream<'_, Result<Reshard, StoreError>> {
+    fn reshard(
+        &self,
+        _to: Spread,
+        _dry_run: bool,
+        _ages: &[Cid],
+    ) -> BoxStream<'_, Result<Reshard, StoreError>> {
         Box::pin(stream::iter([Err(no_shards())]))
     }
 }

@@ -14,7 +14,6 @@ use dir_core::EventKind;
 use dir_engine::{EventFilter, Listener, Notice, Told};
 use dir_proto::agntcy::dir::events::v1 as pb;
 use dir_proto::convert;
-use futures::stream;
 use http::{Request, Response};
 use http_body::{Body as HttpBody, Frame};
 use std::collections::BTreeMap;
@@ -33,20 +32,12 @@ pub(crate) async fn listen(
     request: Request<RequestBody>,
 ) -> Response<Body> {
     let (events, touched) = (app.engine.events(), Touched::by(&request));
-    let mut listener = None;
-    let response = rpc::server_stream(request, |message: pb::ListenRequest| {
+    rpc::server_frames(request, |message: pb::ListenRequest| {
         touched.records(&message.cid_filters);
         let wanted = filter(&message.event_types, &message.cid_filters, message.label_filters);
-        listener = Some(events.listen_to(wanted));
-        Ok(stream::pending())
+        Live { listener: events.listen_to(wanted), stopping: Box::pin(stopping.cancelled_owned()) }
     })
-    .await;
-    match listener {
-        Some(listener) => {
-            response.map(|_| Body::new(Live { listener, stopping: Box::pin(stopping.cancelled_owned()) }))
-        }
-        None => response,
-    }
+    .await
 }
 
 /// The body of an answer: events until the server stops.

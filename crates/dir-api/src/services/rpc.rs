@@ -1,11 +1,12 @@
-//! The four shapes of a call, over message bytes.
+//! The shapes of a call, over message bytes.
 
 use crate::body::RequestBody;
 use crate::codec::RawCodec;
 use crate::status;
 use bytes::Bytes;
-use futures::{Stream, StreamExt};
+use futures::stream::{self, Stream, StreamExt};
 use http::{Request, Response};
+use http_body::Body as HttpBody;
 use prost::Message;
 use std::future::Future;
 use std::panic::AssertUnwindSafe;
@@ -73,6 +74,28 @@ where
         async move { answered.map(|stream| tonic::Response::new(guarded(stream))) }
     });
     grpc().server_streaming(service, request).await
+}
+
+/// One request, answers that come framed.
+pub(crate) async fn server_frames<M, B>(
+    request: Request<RequestBody>,
+    answer: impl FnOnce(M) -> B,
+) -> Response<Body>
+where
+    M: Message + Default,
+    B: HttpBody<Data = Bytes, Error = Status> + Send + 'static,
+{
+    let mut frames = None;
+    // The request is read and the head of the answer is made as for every stream; only what follows is framed already.
+    let response = server_stream(request, |message| {
+        frames = Some(answer(message));
+        Ok(stream::pending())
+    })
+    .await;
+    match frames {
+        Some(frames) => response.map(|_| Body::new(frames)),
+        None => response,
+    }
 }
 
 /// A stream of requests, one answer.

@@ -7,7 +7,6 @@ use dir_core::store::StoreError;
 use dir_core::{Cid, Clock};
 use futures::StreamExt;
 use std::collections::BTreeSet;
-use std::sync::Arc;
 
 /// Rows asked of the index at a time.
 const PAGE: usize = 4096;
@@ -65,13 +64,13 @@ impl Engine {
 
     /// The records that one repository holds, oldest first: so a large one finds them soonest. Elsewhere the order
     /// saves nothing.
-    async fn ages(&self, maintenance: &dyn StoreMaintenance, to: Spread) -> Result<Arc<[Cid]>, EngineError> {
+    async fn ages(&self, maintenance: &dyn StoreMaintenance, to: Spread) -> Result<Vec<Cid>, EngineError> {
         let failed = |e| EngineError::Index(Op::Reshard, e);
         let known = maintenance.arrangement().await;
         let crowded = |a: Arrangement| a.now == Spread::Single || a.leaving == Some(Spread::Single);
         // A store that does not answer is met, with patience, by the conversion itself.
         if to == Spread::Single || !known.is_ok_and(crowded) {
-            return Ok(Arc::default());
+            return Ok(Vec::new());
         }
         let (mut ages, mut after) = (Vec::new(), None);
         loop {
@@ -115,9 +114,9 @@ impl Conversion<'_> {
         maintenance: &dyn StoreMaintenance,
         to: Spread,
         dry_run: bool,
-        ages: &Arc<[Cid]>,
+        ages: &[Cid],
     ) -> Result<Option<StoreError>, EngineError> {
-        let mut steps = maintenance.reshard_oldest_first(to, dry_run, ages.clone());
+        let mut steps = maintenance.reshard(to, dry_run, ages);
         let mut looked = 0;
         while let Some(step) = steps.next().await {
             match step {

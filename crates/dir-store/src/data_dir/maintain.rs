@@ -56,7 +56,12 @@ impl StoreMaintenance for DataDirStore {
         Ok(false)
     }
 
-    fn reshard(&self, to: Spread, dry_run: bool) -> BoxStream<'_, Result<Reshard, StoreError>> {
+    fn reshard(
+        &self,
+        to: Spread,
+        dry_run: bool,
+        _ages: &[Cid],
+    ) -> BoxStream<'_, Result<Reshard, StoreError>> {
         reshard::reshard(self, to, dry_run)
     }
 }

@@ -11,7 +11,6 @@ use dir_core::maintenance::{
 use dir_core::oci::record_manifest;
 use dir_core::store::{BoxStream, StoreError, WalkMark};
 use dir_core::{Cid, Record, RecordFacts, Timestamp};
-use std::sync::Arc;
 
 impl From<Placement> for Spread {
     fn from(placement: Placement) -> Self {
@@ -67,17 +66,8 @@ impl StoreMaintenance for OciStore {
         Ok(true)
     }
 
-    fn reshard(&self, to: Spread, dry_run: bool) -> BoxStream<'_, Result<Reshard, StoreError>> {
-        reshard::reshard(self, to, dry_run, &[])
-    }
-
-    fn reshard_oldest_first(
-        &self,
-        to: Spread,
-        dry_run: bool,
-        ages: Arc<[Cid]>,
-    ) -> BoxStream<'_, Result<Reshard, StoreError>> {
-        reshard::reshard(self, to, dry_run, &ages)
+    fn reshard(&self, to: Spread, dry_run: bool, ages: &[Cid]) -> BoxStream<'_, Result<Reshard, StoreError>> {
+        reshard::reshard(self, to, dry_run, ages)
     }
 }
 

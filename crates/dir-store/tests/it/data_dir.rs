@@ -58,7 +58,7 @@ pub(crate) fn content(dir: &Path) -> BTreeMap<String, (BTreeSet<String>, BTreeSe
 /// Runs a conversion for so many steps; answers whether it came to its end, and what it moved.
 pub(crate) async fn convert(dir: &Path, to: Spread, steps: usize) -> (bool, u64, u64) {
     let store = open(dir);
-    let mut items = store.reshard(to, false).take(steps);
+    let mut items = store.reshard(to, false, &[]).take(steps);
     let (mut done, mut moved, mut referrers) = (false, 0, 0);
     while let Some(item) = items.next().await {
         match item.unwrap() {
@@ -167,7 +167,7 @@ async fn a_dry_run_writes_nothing() {
     let filled = filled(dir.path(), Shape::Single);
     let index = fs::read(dir.path().join("dir/index.json")).unwrap();
     let store = open(dir.path());
-    let steps: Vec<_> = store.reshard(Spread::Sharded, true).map(Result::unwrap).collect().await;
+    let steps: Vec<_> = store.reshard(Spread::Sharded, true, &[]).map(Result::unwrap).collect().await;
     assert_eq!(steps.iter().filter(|s| matches!(s, Reshard::Moved(..))).count(), filled.cids.len());
     assert_eq!(fs::read(dir.path().join("dir/index.json")).unwrap(), index);
     let directories = fs::read_dir(dir.path()).unwrap().filter(|e| e.as_ref().unwrap().path().is_dir());
@@ -189,7 +189,7 @@ async fn what_is_broken_or_foreign_stays_and_is_named() {
     let seen: Vec<_> = store.inspect(Depth::Manifests, None).map(Result::unwrap).collect().await;
     let found = |i: &Inspected| matches!(i, Inspected::Finding(f) if f.trouble == Trouble::Broken && f.cid == Some(filled.cids[3]));
     assert_eq!(seen.iter().filter(|i| found(i)).count(), 1);
-    let steps: Vec<_> = store.reshard(Spread::Sharded, false).map(Result::unwrap).collect().await;
+    let steps: Vec<_> = store.reshard(Spread::Sharded, false, &[]).map(Result::unwrap).collect().await;
     let left: Vec<_> =
         steps.iter().filter_map(|s| if let Reshard::Left(f) = s { Some(f) } else { None }).collect();
     assert_eq!(left.len(), 1, "{left:?}");
@@ -222,11 +222,11 @@ async fn a_registry_at_work_is_noticed() {
     let database = fs::File::create(dir.path().join("cache.db")).unwrap();
     database.try_lock().unwrap();
     assert!(refusal(dir.path(), "dir").contains("cache.db is in use: stop the registry first"));
-    let first = store.reshard(Spread::Sharded, false).next().await.unwrap();
+    let first = store.reshard(Spread::Sharded, false, &[]).next().await.unwrap();
     assert!(first.unwrap_err().to_string().contains("stop the registry first"));
     drop(database);
     // Somebody writes while the conversion is at work.
-    let mut steps = store.reshard(Spread::Sharded, false);
+    let mut steps = store.reshard(Spread::Sharded, false, &[]);
     steps.next().await.unwrap().unwrap();
     let path = dir.path().join("dir/index.json");
     let mut text = fs::read_to_string(&path).unwrap();

@@ -65,7 +65,7 @@ async fn readable(store: &OciStore, records: &BTreeMap<Cid, Vec<StoredReferrer>>
 }
 
 async fn convert(store: &OciStore, to: Spread) -> Vec<Reshard> {
-    store.reshard(to, false).try_collect().await.unwrap()
+    store.reshard(to, false, &[]).try_collect().await.unwrap()
 }
 
 fn moved(steps: &[Reshard]) -> usize {
@@ -75,7 +75,7 @@ fn moved(steps: &[Reshard]) -> usize {
 async fn there_and_back(switches: Switches) {
     let (registry, records) = filled(switches, Layout::Single).await;
     let store = open(&registry, Layout::Auto);
-    let dry: Vec<_> = store.reshard(Spread::Sharded, true).try_collect().await.unwrap();
+    let dry: Vec<_> = store.reshard(Spread::Sharded, true, &[]).try_collect().await.unwrap();
     assert_eq!((moved(&dry), dry.last()), (RECORDS, Some(&Reshard::Done)));
     assert_eq!(store.arrangement().await.unwrap(), Arrangement { now: Spread::Single, leaving: None });
 
@@ -160,7 +160,7 @@ async fn the_oldest_move_first_and_what_is_of_unknown_age_last() {
     let store = open(&registry, Layout::Auto);
     cids.reverse();
     let unknown = cids.split_off(RECORDS - 5);
-    let steps = store.reshard_oldest_first(Spread::Sharded, false, cids.clone().into());
+    let steps = store.reshard(Spread::Sharded, false, &cids);
     let steps: Vec<_> = steps.try_collect().await.unwrap();
     let order: Vec<Cid> =
         steps.iter().filter_map(|s| if let Reshard::Moved(cid, _) = s { Some(*cid) } else { None }).collect();
@@ -175,7 +175,7 @@ async fn what_is_removed_between_copy_and_removal_does_not_come_back() {
     // Those with referrers first: eight are copied, one of them is removed.
     let mut ages: Vec<Cid> = records.keys().copied().collect();
     ages.sort_by_key(|cid| records[cid].is_empty());
-    let begun = store.reshard_oldest_first(Spread::Sharded, false, ages.into()).take(2);
+    let begun = store.reshard(Spread::Sharded, false, &ages).take(2);
     begun.try_collect::<Vec<_>>().await.unwrap();
     let left = registry.tags("dir");
     let both = |cid: &&Cid| {
@@ -208,7 +208,7 @@ async fn stops(layout: Layout, to: Spread, kind: Kind, places: &[usize]) {
         let store = open(&registry, Layout::Auto);
         store.ping().await.unwrap();
         registry.fail_after(kind, *after, Fault::Status(500));
-        let outcome: Result<Vec<_>, _> = store.reshard(to, false).try_collect().await;
+        let outcome: Result<Vec<_>, _> = store.reshard(to, false, &[]).try_collect().await;
         registry.heal();
         if let Err(error) = outcome {
             assert!(error.class().is_transient(), "{error}");
@@ -245,7 +245,8 @@ async fn a_conversion_that_stops_anywhere_loses_nothing_and_goes_on() {
 async fn changes_in_the_middle_of_a_conversion_hold() {
     let (registry, mut records) = filled(Switches::zot(), Layout::Single).await;
     let store = open(&registry, Layout::Auto);
-    let half: Vec<_> = store.reshard(Spread::Sharded, false).take(RECORDS / 2).try_collect().await.unwrap();
+    let half: Vec<_> =
+        store.reshard(Spread::Sharded, false, &[]).take(RECORDS / 2).try_collect().await.unwrap();
     assert!(moved(&half) > 0);
     let here = store.arrangement().await.unwrap();
     assert_eq!(here, Arrangement { now: Spread::Sharded, leaving: Some(Spread::Single) });
@@ -276,7 +277,7 @@ async fn changes_in_the_middle_of_a_conversion_hold() {
 async fn an_unfinished_conversion_can_be_turned_round() {
     let (registry, records) = filled(Switches::zot(), Layout::Sharded).await;
     let store = open(&registry, Layout::Auto);
-    drop(store.reshard(Spread::Single, false).take(RECORDS / 2).collect::<Vec<_>>().await);
+    drop(store.reshard(Spread::Single, false, &[]).take(RECORDS / 2).collect::<Vec<_>>().await);
     assert_eq!(store.arrangement().await.unwrap().leaving, Some(Spread::Sharded));
     convert(&store, Spread::Sharded).await;
     assert_eq!(store.arrangement().await.unwrap(), Arrangement { now: Spread::Sharded, leaving: None });

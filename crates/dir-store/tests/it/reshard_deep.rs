@@ -47,7 +47,7 @@ async fn referrers_of_referrers_and_their_tags_go_along_both_ways() {
     for (to, place, left) in
         [(Spread::Sharded, shard.as_str(), "dir"), (Spread::Single, "dir", shard.as_str())]
     {
-        store.reshard(to, false).try_collect::<Vec<_>>().await.unwrap();
+        store.reshard(to, false, &[]).try_collect::<Vec<_>>().await.unwrap();
         let (tags, rest) = (registry.tags(place), registry.tags(left));
         for (n, (cid, _)) in chain.iter().enumerate() {
             assert!(registry.has_blob(place, cid), "{n} is in {place}");
@@ -94,18 +94,13 @@ async fn a_list_that_names_other_records_takes_none_of_them_along() {
         reqwest::Client::new().put(url).header("content-type", "application/vnd.oci.image.index.v1+json");
     assert!(put.body(list.to_string()).send().await.unwrap().status().is_success());
     let store = open(&registry, Layout::Auto);
-    store
-        .reshard_oldest_first(Spread::Sharded, false, [records[0].cid].into())
-        .take(2)
-        .try_collect::<Vec<_>>()
-        .await
-        .unwrap();
+    store.reshard(Spread::Sharded, false, &[records[0].cid]).take(2).try_collect::<Vec<_>>().await.unwrap();
     assert!(!registry.tags("dir").contains(&records[0].cid.to_string()), "the first has moved");
     let fresh = open(&registry, Layout::Auto);
     for record in &records {
         fresh.get(&record.cid, Known::Unknown).await.unwrap();
     }
-    fresh.reshard(Spread::Sharded, false).try_collect::<Vec<_>>().await.unwrap();
+    fresh.reshard(Spread::Sharded, false, &[]).try_collect::<Vec<_>>().await.unwrap();
     for record in &records {
         fresh.get(&record.cid, Known::Unknown).await.unwrap();
     }
