@@ -50,10 +50,10 @@ soak: ## a thousand rotations of SVIDs and CAs under load from several processes
 	cargo build --profile quick --locked -p dir-apiserver -p product-tests --bins
 	target/quick/soak $(SOAK)
 
-store-story: ## 30,000 records (RECORDS) in one repository of a real Zot: adopted, served, resharded both ways, compared, with times
+store-story: ## 30,000 records (RECORDS) in one repository of a real Zot: adopted, served, resharded (online for MINUTES), compared, with times
 	@scripts/check-world.sh
 	cargo build --profile quick --locked -p dir-apiserver -p dir-admin -p dirctl -p product-tests --bins
-	target/quick/store-story $(if $(RECORDS),--records $(RECORDS))
+	target/quick/store-story $(if $(RECORDS),--records $(RECORDS)) $(if $(MINUTES),--minutes $(MINUTES))
 
 clean: ## remove build output, tools and data
 	rm -rf target .tools data bench-report

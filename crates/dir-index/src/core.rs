@@ -165,6 +165,12 @@ impl Core {
         Some(Row { cid: *cid, indexed_at, facts: Arc::new(facts), usage })
     }
 
+    /// When a record came; `None` without a row.
+    pub(crate) fn came_at(&self, cid: &Cid) -> Option<Timestamp> {
+        let Location { chunk, slot } = self.shard(cid).read().get(cid)?;
+        chunk.read().came_at(slot, cid)
+    }
+
     /// The counters of a record; `None` without a row.
     pub(crate) fn usage(&self, cid: &Cid) -> Option<Usage> {
         let Location { chunk, slot } = self.shard(cid).read().get(cid)?;

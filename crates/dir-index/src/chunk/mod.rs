@@ -143,6 +143,11 @@ impl Chunk {
         slots.into_iter().try_for_each(|(slot, place)| take(place, &self.facts(slot)))
     }
 
+    /// When the record in a slot came, if it is still that one.
+    pub(crate) fn came_at(&self, slot: u32, cid: &Cid) -> Option<Timestamp> {
+        self.place_of(slot, cid).map(|place| place.at.0)
+    }
+
     /// The counters of the record in a slot, if it is still that one.
     pub(crate) fn usage(&self, slot: u32, cid: &Cid) -> Option<Usage> {
         self.place_of(slot, cid).map(|_| self.popular.usage(slot))

@@ -4,7 +4,7 @@ use super::failure::{from_io, from_io_at, from_sled};
 use super::rows::Rows;
 use super::{MIN_CACHE_BYTES, SledConfig, keys, marker, saved};
 use crate::chunk::Chunk;
-use crate::codec::{Summary, decode_row, decode_summary, decode_usage};
+use crate::codec::{Summary, decode_summary, decode_usage};
 use crate::core::Core;
 use dir_core::Cid;
 use dir_core::index::IndexError;
@@ -155,8 +155,8 @@ fn build(rows: &Rows, chunk_records: usize) -> Result<(Core, Summary), IndexErro
     let built = in_parallel(rows.cut(core.chunk_records().min(share)), |range| {
         let mut chunk = Chunk::default();
         let mut members = Vec::with_capacity(range.len());
-        for (place, value) in rows.range(range) {
-            let row = decode_row(&keys::row(&place.cid), value).map_err(|_malformed| bad_row(&place.cid))?;
+        for row in rows.range(range) {
+            let (place, row) = row?;
             members.push((place.cid, chunk.insert(place, &row.facts)));
         }
         chunk.freeze();
@@ -204,11 +204,7 @@ fn event_range(db: &sled::Db, empty: u64) -> Result<(u64, u64), IndexError> {
     Ok((oldest, newest + 1))
 }
 
-pub(super) fn bad_row(cid: &Cid) -> IndexError {
-    IndexError::Damaged(format!("the row of {cid} is unreadable"))
-}
-
-pub(super) fn loaders() -> usize {
+fn loaders() -> usize {
     thread::available_parallelism().map_or(1, usize::from).min(MAX_LOADERS)
 }
 

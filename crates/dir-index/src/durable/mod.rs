@@ -115,6 +115,7 @@ impl SledIndex {
             core: core.clone(),
             summary: loaded.summary,
             oldest_seq: loaded.oldest_seq,
+            swept_seq: loaded.oldest_seq,
             event_retention: config.event_retention.max(1),
             event_max_age: config.event_max_age,
             next_batch: None,
@@ -165,7 +166,8 @@ impl RecordIndex for SledIndex {
 
     async fn owner(&self, cid: &Cid) -> Result<Option<Arc<str>>, IndexError> {
         let (db, cid) = (self.db.read().clone().ok_or(IndexError::Closed)?, *cid);
-        tokio::task::spawn_blocking(move || owners::get(&db, &cid))
+        let at = self.core.came_at(&cid);
+        tokio::task::spawn_blocking(move || owners::get(&db, at, &cid))
             .await
             .map_err(|e| IndexError::Backend { context: "reading an owner", source: e.into() })?
     }
@@ -192,6 +194,8 @@ impl RecordIndex for SledIndex {
 
     async fn events(&self, after: u64, max: usize) -> Result<Vec<Event>, IndexError> {
         let db = self.db.read().clone().ok_or(IndexError::Closed)?;
+        // What the log has let go of may still be on disk.
+        let after = after.max(self.span.read().oldest.saturating_sub(1));
         tokio::task::spawn_blocking(move || read_events(&db, after, max))
             .await
             .map_err(|e| IndexError::Backend { context: "reading the event log", source: e.into() })?

@@ -1,10 +1,12 @@
-//! Who pushed a record first. Never loaded: it is read where a policy asks for it, which is seldom.
+//! Who pushed a record first. Not kept in memory: it is read where a policy asks for it, which is seldom. An owner lies
+//! behind the row of its record; one that was taken out of a damaged index waits for the row under the digest.
 
 use super::failure::from_sled;
-use super::keys;
+use super::keys::{self, Kept};
 use crate::codec::{decode_owner, encode_owner};
-use dir_core::Cid;
 use dir_core::index::IndexError;
+use dir_core::{Cid, Timestamp};
+use std::collections::HashMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::sync::Arc;
@@ -13,24 +15,28 @@ use std::sync::Arc;
 const BATCH: usize = 100;
 
 /// Adds an owner to the batch that makes the row.
-pub(super) fn put(batch: &mut sled::Batch, cid: &Cid, owner: &str) {
-    let key = keys::owner(cid);
+pub(super) fn put(batch: &mut sled::Batch, at: Timestamp, cid: &Cid, owner: &str) {
+    let key = keys::owner(at, cid);
     batch.insert(&key[..], encode_owner(&key, owner));
 }
 
 /// Adds its end to the batch that removes the row.
-pub(super) fn remove(batch: &mut sled::Batch, cid: &Cid) {
-    batch.remove(&keys::owner(cid)[..]);
+pub(super) fn remove(batch: &mut sled::Batch, at: Timestamp, cid: &Cid) {
+    batch.remove(&keys::owner(at, cid)[..]);
+    batch.remove(&keys::waiting_owner(cid)[..]);
 }
 
-/// The owner of a record.
-pub(super) fn get(db: &sled::Db, cid: &Cid) -> Result<Option<Arc<str>>, IndexError> {
-    let key = keys::owner(cid);
-    let Some(value) = db.get(key).map_err(|e| from_sled("reading an owner", e))? else { return Ok(None) };
-    match decode_owner(&key, &value) {
-        Ok(owner) => Ok(Some(owner.into())),
-        Err(_malformed) => Err(IndexError::Damaged(format!("the owner of {cid} is unreadable"))),
+/// The owner of a record, which came at a time or whose row is still to come.
+pub(super) fn get(db: &sled::Db, at: Option<Timestamp>, cid: &Cid) -> Result<Option<Arc<str>>, IndexError> {
+    let beside = at.map(|at| keys::owner(at, cid).to_vec());
+    for key in beside.into_iter().chain([keys::waiting_owner(cid).to_vec()]) {
+        if let Some(value) = db.get(&key).map_err(|e| from_sled("reading an owner", e))? {
+            let owner = decode_owner(&key, &value);
+            let bad = |_malformed| IndexError::Damaged(format!("the owner of {cid} is unreadable"));
+            return owner.map(|owner| Some(owner.into())).map_err(bad);
+        }
     }
+    Ok(None)
 }
 
 /// Takes every owner that can be read out of an index that was set aside; answers how many. They wait for their rows,
@@ -41,8 +47,9 @@ pub(super) fn hand_on(aside: &Path, to: &sled::Db) -> Result<usize, String> {
     let owners = read.unwrap_or_else(|_panic| Err("it cannot be opened".to_owned()))?;
     for some in owners.chunks(BATCH) {
         let mut batch = sled::Batch::default();
-        for (key, value) in some {
-            batch.insert(key, value);
+        for (cid, owner) in some {
+            let key = keys::waiting_owner(cid);
+            batch.insert(&key[..], encode_owner(&key, owner));
         }
         to.apply_batch(batch).map_err(|e| e.to_string())?;
     }
@@ -50,10 +57,21 @@ pub(super) fn hand_on(aside: &Path, to: &sled::Db) -> Result<usize, String> {
     Ok(owners.len())
 }
 
-fn read_all(aside: &Path) -> Result<Vec<(sled::IVec, sled::IVec)>, String> {
+fn read_all(aside: &Path) -> Result<Vec<(Cid, String)>, String> {
     let config = sled::Config::new().path(aside.join("db")).flush_every_ms(None);
     let db = config.open().map_err(|e| e.to_string())?;
-    // What cannot be read any more is left out: nobody owns such a record.
-    let readable = |entry: &(sled::IVec, sled::IVec)| decode_owner(&entry.0, &entry.1).is_ok();
-    Ok(db.scan_prefix(keys::OWNERS).filter_map(Result::ok).filter(readable).collect())
+    // What cannot be read any more is left out: nobody owns such a record. What was pushed last counts.
+    let mut owners = HashMap::new();
+    for (key, value) in db.scan_prefix(keys::OWNERS).chain(db.scan_prefix(keys::ROWS)).filter_map(Result::ok)
+    {
+        let cid = match keys::kept(&key) {
+            Some(Kept::Owner(cid)) => Some(cid),
+            Some(Kept::Row(..)) => None,
+            None => keys::waiting_owner_cid(&key),
+        };
+        if let (Some(cid), Ok(owner)) = (cid, decode_owner(&key, &value)) {
+            owners.insert(cid, owner);
+        }
+    }
+    Ok(owners.into_iter().collect())
 }

@@ -18,12 +18,17 @@ use tokio::sync::{mpsc, oneshot};
 
 /// Operations of one sled batch at most: larger ones cost memory out of proportion.
 const BATCH_OPERATIONS: usize = 150;
-/// Operations of one change at most: its row, its counters, its owner and its event.
-const CHANGE_OPERATIONS: usize = 4;
+/// Operations of one change at most: the row, under its key and that of earlier versions, the owner likewise, the
+/// counters, the event.
+const CHANGE_OPERATIONS: usize = 6;
 /// Changes that share a flush at most: bounds the time until the first of them is answered.
 const GROUP_CHANGES: usize = 2_048;
-/// Old events are removed so many at a time.
+/// The log lets go of so many old events at a time.
 const TRIM_EVENTS: u64 = 128;
+/// They leave the disk so many at a time, while nobody waits.
+const SWEPT_AT_ONCE: u64 = 16;
+/// When more than so many wait for that, somebody has to wait for them.
+const UNSWEPT_EVENTS: u64 = 1_024;
 
 type Answer<T> = oneshot::Sender<Result<T, IndexError>>;
 
@@ -39,6 +44,8 @@ pub(super) struct Writer {
     pub(super) core: Arc<Core>,
     pub(super) summary: Summary,
     pub(super) oldest_seq: u64,
+    /// Number of the oldest event on disk.
+    pub(super) swept_seq: u64,
     pub(super) span: Arc<RwLock<EventSpan>>,
     pub(super) event_retention: u64,
     pub(super) event_max_age: Option<Duration>,
@@ -58,8 +65,8 @@ pub(super) struct Writer {
 struct Group {
     batch: sled::Batch,
     operations: usize,
-    /// What earlier changes of the group do to a row.
-    rows: HashMap<Cid, bool>,
+    /// When rows came that earlier changes of the group make; `None` for those that they remove.
+    rows: HashMap<Cid, Option<Timestamp>>,
 }
 
 impl Writer {
@@ -83,6 +90,7 @@ impl Writer {
                 next = if full { None } else { requests.try_recv().ok() };
             }
             self.commit(group);
+            self.sweep(&requests);
             if let Some((counts, answer)) = count {
                 // Whoever asked may have gone away meanwhile.
                 let _ = answer.send(self.count(&counts));
@@ -183,7 +191,7 @@ impl Writer {
                     Change::Put { cid, facts, at, event, owner } => {
                         let applied = self.put(&mut staged, cid, facts, *at, *event);
                         if let Some(owner) = owner.as_deref().filter(|_| applied.changed) {
-                            owners::put(&mut staged.batch, cid, owner);
+                            owners::put(&mut staged.batch, *at, cid, owner);
                             staged.operations += 1;
                         }
                         applied
@@ -208,12 +216,12 @@ impl Writer {
         at: Timestamp,
         event: Option<EventKind>,
     ) -> Applied {
-        let present = staged.rows.get(cid).copied().unwrap_or_else(|| self.core.contains(cid));
+        let present = self.came_at(staged, cid).is_some();
         if !present {
-            let key = keys::row(cid);
+            let key = keys::row(at, cid);
             staged.batch.insert(&key[..], encode_row(&key, at, facts));
             staged.operations += 1;
-            staged.rows.insert(*cid, true);
+            staged.rows.insert(*cid, Some(at));
             self.summary.add(cid);
         }
         let seq = event.map(|kind| {
@@ -224,20 +232,26 @@ impl Writer {
     }
 
     fn delete(&mut self, staged: &mut Group, cid: &Cid, at: Timestamp, event: Option<EventKind>) -> Applied {
-        let present = staged.rows.get(cid).copied().unwrap_or_else(|| self.core.contains(cid));
-        if present {
-            staged.batch.remove(&keys::row(cid)[..]);
-            owners::remove(&mut staged.batch, cid);
-            staged.operations += 2;
+        let came = self.came_at(staged, cid);
+        if let Some(came) = came {
+            staged.batch.remove(&keys::row(came, cid)[..]);
+            staged.batch.remove(&keys::old_row(cid)[..]);
+            owners::remove(&mut staged.batch, came, cid);
+            staged.operations += 4;
             if self.core.usage(cid).is_some_and(|usage| usage.total() > 0) {
                 staged.batch.remove(&keys::usage(cid)[..]);
                 staged.operations += 1;
             }
-            staged.rows.insert(*cid, false);
+            staged.rows.insert(*cid, None);
             self.summary.take(cid);
         }
         let seq = event.map(|kind| self.event(staged, kind, at, cid, &[]));
-        Applied { seq, changed: present }
+        Applied { seq, changed: came.is_some() }
+    }
+
+    /// When a record came, as the changes before this one leave it.
+    fn came_at(&self, staged: &Group, cid: &Cid) -> Option<Timestamp> {
+        staged.rows.get(cid).copied().unwrap_or_else(|| self.core.came_at(cid))
     }
 
     fn event(
@@ -267,17 +281,30 @@ impl Writer {
         self.db.apply_batch(batch).map_err(|e| from_sled("writing", e))
     }
 
-    /// Removes the oldest events once there are enough to remove: too many, or too old.
+    /// Lets go of the oldest events once there are enough of them: too many, or too old.
     fn trim(&mut self, newest: Option<Timestamp>) -> Result<(), IndexError> {
         let horizon = newest.and_then(|newest| horizon(newest, self.event_max_age));
         while self.too_many() || self.too_old(horizon)? {
-            let mut batch = sled::Batch::default();
-            let end = self.oldest_seq + TRIM_EVENTS;
-            (self.oldest_seq..end).for_each(|seq| batch.remove(&keys::event(seq)[..]));
-            self.db.apply_batch(batch).map_err(|e| from_sled("trimming the event log", e))?;
-            self.oldest_seq = end;
+            self.oldest_seq += TRIM_EVENTS;
         }
         Ok(())
+    }
+
+    /// Removes from disk what the log has let go of, while nobody waits or when much has been left. A crash brings back
+    /// what was not removed: events that are older than promised.
+    fn sweep(&mut self, requests: &mpsc::Receiver<Request>) {
+        while !self.failed && self.swept_seq < self.oldest_seq {
+            if self.oldest_seq - self.swept_seq <= UNSWEPT_EVENTS && !requests.is_empty() {
+                return;
+            }
+            let mut batch = sled::Batch::default();
+            let end = self.oldest_seq.min(self.swept_seq + SWEPT_AT_ONCE);
+            (self.swept_seq..end).for_each(|seq| batch.remove(&keys::event(seq)[..]));
+            match self.db.apply_batch(batch) {
+                Ok(()) => self.swept_seq = end,
+                Err(error) => self.fail(&from_sled("trimming the event log", error)),
+            }
+        }
     }
 
     fn too_many(&self) -> bool {

@@ -31,10 +31,15 @@ async fn owners_survive_a_kill_and_a_damaged_index() {
     let path = dir.path().join("index");
     {
         let db = sled::open(path.join("db")).unwrap();
-        let key = [b"r".as_slice(), cid(7).digest()].concat();
-        assert!(db.insert(&key[..], b"nonsense".as_slice()).unwrap().is_some());
-        let key = [b"o".as_slice(), cid(8).digest()].concat();
-        assert!(db.insert(&key[..], b"nonsense".as_slice()).unwrap().is_some());
+        // The row of a record that came in the first millisecond, and the owner behind the row of another.
+        let key = |n: u64, end: &[u8]| {
+            let digest = *cid(n).digest();
+            let came = (1_u64 | 1 << 63).to_be_bytes();
+            [b"R", &[digest[0] % 8][..], &came, &digest, end].concat()
+        };
+        for key in [key(7, b""), key(8, b"o")] {
+            assert!(db.insert(&key[..], b"nonsense".as_slice()).unwrap().is_some());
+        }
         db.flush().unwrap();
     }
     let opened = open_or_set_aside(SledConfig::new(dir.path().join("index")), &Noon).unwrap();
