@@ -202,7 +202,7 @@ mod tests {
                         Change::Delete { cid: old.0, at: Timestamp(2_000), event: None },
                     ];
                     let applied = index.apply(changes).await.unwrap();
-                    let changed: Vec<bool> = applied.iter().map(|applied| applied.changed).collect();
+                    let changed: Vec<bool> = applied.iter().map(|done| done.changed).collect();
                     assert_eq!(changed, [true, false, true]);
                 }
                 1 => index
