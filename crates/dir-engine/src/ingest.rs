@@ -78,6 +78,7 @@ impl Engine {
     async fn commit_now(&self, prepared: Prepared) -> Result<Cid, EngineError> {
         let Prepared { record, facts, owner } = prepared;
         let cid = record.cid();
+        let _pushing = self.0.events.pace().pushing();
         let _turn = self.0.stripes.lock(&cid).await;
         let now = self.0.deps.clock.now();
         let (at, first) = if self.0.deps.index.contains(&cid) {

@@ -22,7 +22,10 @@ mod usage;
 mod watch;
 
 pub use error::{EngineError, Op};
-pub use events::{Batch, EventFilter, EventLogging, Events, Listener, Notice, Pace, TELLING_PERCENT, Told};
+pub use events::{
+    Batch, EventFilter, EventLogging, Events, Listener, Notice, Pace, TELLING_IDLE_PERCENT, TELLING_PERCENT,
+    Told,
+};
 pub use ingest::Prepared;
 pub use jobs::{
     AuditOptions, AuditReport, Drift, JobNews, JobProgress, Listening, ReconcileOptions, ReconcileStatus,

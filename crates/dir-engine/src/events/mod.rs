@@ -13,7 +13,7 @@ mod pace;
 pub use filter::EventFilter;
 pub use group::Batch;
 pub use listener::Listener;
-pub use pace::{Pace, TELLING_PERCENT};
+pub use pace::{Pace, TELLING_IDLE_PERCENT, TELLING_PERCENT};
 
 use crate::stats::Losses;
 use bytes::Bytes;
