@@ -13,7 +13,7 @@ struct Args {
     #[arg(long, default_value_t = 1000)]
     online: u64,
     /// No further portion of them begins after so many minutes.
-    #[arg(long, default_value_t = 15)]
+    #[arg(long, default_value_t = 60)]
     minutes: u64,
     /// Let the registry keep equal contents once.
     #[arg(long)]
