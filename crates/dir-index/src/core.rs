@@ -9,6 +9,7 @@ use dir_core::index::{IndexError, Page, Row, Usage, Work};
 use dir_core::query::{Query, Sort};
 use dir_core::{Cid, RecordFacts, Timestamp};
 use parking_lot::{Mutex, RwLock};
+use roaring::RoaringBitmap;
 use std::cmp::Reverse;
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -27,6 +28,9 @@ const MOVED_CHUNKS: usize = 4;
 /// Chunks that a read by known values goes through before it lets other tasks run; one that reads whole
 /// dictionaries does so after each chunk.
 const CHUNKS_PER_TURN: usize = 32;
+
+/// What a read costs before it lets others run, in bytes times patterns: some milliseconds.
+const TURN_COST: u64 = 8 << 20;
 
 pub(crate) type SharedChunk = Arc<RwLock<Chunk>>;
 
@@ -218,7 +222,9 @@ impl Core {
         let mut sum = 0;
         for (turn, chunk) in chunks.iter().enumerate() {
             breathe(&plan, turn).await;
-            sum += chunk.read().count(&plan);
+            let asked = ask_in_turns(&plan, chunk).await;
+            let chunk = chunk.read();
+            sum += chunk.count(&chunk.matches(&plan, asked));
         }
         Ok(sum)
     }
@@ -266,7 +272,11 @@ impl Core {
                 break;
             }
             breathe(plan, turn).await;
-            let more = chunk.read().top(plan, sort, after, need);
+            let asked = ask_in_turns(plan, chunk).await;
+            let more = {
+                let chunk = chunk.read();
+                chunk.top(&chunk.matches(plan, asked), sort, after, need)
+            };
             if more.is_empty() {
                 continue;
             }
@@ -283,6 +293,28 @@ impl Core {
         }
         (found, full)
     }
+}
+
+/// The matches of a chunk in which a plan costs much: it is asked of some records at a time, so that neither the other
+/// tasks nor a change to the chunk wait for all of it. `None` when it costs little.
+async fn ask_in_turns(plan: &Plan, chunk: &SharedChunk) -> Option<RoaringBitmap> {
+    let (slots, turns) = {
+        let chunk = chunk.read();
+        (chunk.slots(), chunk.cost(plan) / TURN_COST)
+    };
+    if turns == 0 || plan.nothing {
+        return None;
+    }
+    let step = u32::try_from(u64::from(slots) / (turns + 1)).unwrap_or(slots).max(1);
+    let mut found = RoaringBitmap::new();
+    let mut from = 0;
+    while from < slots {
+        let to = slots.min(from.saturating_add(step));
+        found |= chunk.read().matches_of(plan, from..to);
+        from = to;
+        tokio::task::yield_now().await;
+    }
+    Some(found)
 }
 
 /// Lets other tasks run now and then, which is also where a caller that went away stops the work.

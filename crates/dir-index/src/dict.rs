@@ -45,6 +45,9 @@ pub(crate) struct Dict {
     passed_over: AtomicU64,
 }
 
+/// So few patterns are asked of a sketch faster than a set is asked for the records of a text.
+const FEW_PATTERNS: usize = 4;
+
 impl Dict {
     /// Notes that a record has a text; answers the id of the text.
     pub(crate) fn add(&mut self, text: &str, slot: u32) -> u32 {
@@ -189,11 +192,14 @@ impl Dict {
     ) {
         if patterns.iter().any(|p| matches!(p, Pattern::Glob(_))) {
             let (mut buffer, mut folded, mut all, mut read) = (String::new(), String::new(), 0, 0);
-            let sketches = self.sketches(patterns);
+            let (sketches, few) = (self.sketches(patterns), patterns.len() <= FEW_PATTERNS);
             for (id, slots) in self.postings.used() {
                 all += 1;
-                if sketches.is_none_or(|s| patterns.iter().any(|p| may_match(s, id, p)))
-                    && within.is_none_or(|set| slots.may_meet(set))
+                let meets = || within.is_none_or(|set| slots.may_meet(set));
+                // Whatever is cheaper comes first.
+                if (few || meets())
+                    && sketches.is_none_or(|s| patterns.iter().any(|p| may_match(s, id, p)))
+                    && (!few || meets())
                 {
                     read += 1;
                     if matches_any(patterns, self.texts.read(id, &mut buffer), &mut folded) {
@@ -209,7 +215,7 @@ impl Dict {
             match pattern {
                 Pattern::Exact(text) => self.equal(text, &mut found),
                 Pattern::Prefix(prefix) => self.starting(prefix, &mut found),
-                Pattern::Glob(_) => {}
+                Pattern::Glob(_) | Pattern::Nothing => {}
             }
         }
     }
@@ -286,6 +292,7 @@ fn may_match(sketches: &Sketches, id: u32, pattern: &Pattern) -> bool {
     match pattern {
         Pattern::Glob(glob) => sketches.may_have(id, &glob.runs),
         Pattern::Exact(_) | Pattern::Prefix(_) => true,
+        Pattern::Nothing => false,
     }
 }
 

@@ -11,6 +11,7 @@ mod dict;
 mod durable;
 mod fold;
 mod frozen;
+mod holes;
 mod image;
 mod label;
 mod log;
@@ -34,4 +35,5 @@ pub use durable::{
 };
 pub use log::{DEFAULT_EVENT_RETENTION, first_seq};
 pub use memory::{MemoryConfig, MemoryIndex};
-pub use plan::MAX_FILTERS;
+pub use pattern::MAX_WILDCARD_BYTES;
+pub use plan::{MAX_FILTERS, MAX_HOLES};

@@ -156,6 +156,11 @@ impl Pairs {
         self.left.bytes() + self.right.bytes()
     }
 
+    /// Bytes of the texts of each side.
+    pub(crate) fn sides(&self) -> (usize, usize) {
+        (self.left.bytes(), self.right.bytes())
+    }
+
     /// Bytes on the heap.
     #[cfg(test)]
     pub(crate) fn heap(&self) -> usize {

@@ -4,8 +4,12 @@
 //! `%`, `_` and `\` included, stands for itself.
 
 use crate::fold::fold;
+use crate::holes::Holes;
 use crate::sketch::Runs;
 use memchr::memmem::Finder;
+
+/// Bytes of an operand with wildcards; beyond, it matches nothing.
+pub const MAX_WILDCARD_BYTES: usize = 50_000;
 
 /// A compiled operand.
 #[derive(Debug, Clone)]
@@ -16,10 +20,12 @@ pub(crate) enum Pattern {
     Prefix(String),
     /// Anything else.
     Glob(Glob),
+    /// Too long.
+    Nothing,
 }
 
-/// A pattern cut at its `*`s. Matching takes each piece at its leftmost place: linear in the text for pieces
-/// without `?`.
+/// A pattern cut at its `*`s. Matching takes each piece at its leftmost place: linear in the text, and for pieces with
+/// `?` a word of bits for every 64 of their characters.
 #[derive(Debug, Clone)]
 pub(crate) struct Glob {
     /// Pieces between the stars; with stars at an end the first or last piece is empty.
@@ -33,8 +39,14 @@ pub(crate) struct Glob {
 #[derive(Debug, Clone)]
 struct Piece {
     text: String,
-    /// Finds the text; none when it has `?`, for then it is compared character by character.
-    finder: Option<Finder<'static>>,
+    finder: Search,
+}
+
+#[derive(Debug, Clone)]
+enum Search {
+    /// Without `?`.
+    Plain(Finder<'static>),
+    Holes(Holes),
 }
 
 impl Pattern {
@@ -43,6 +55,9 @@ impl Pattern {
         let folded = fold(operand);
         if !folded.contains(['*', '?']) {
             return Self::Exact(folded);
+        }
+        if operand.len() > MAX_WILDCARD_BYTES {
+            return Self::Nothing;
         }
         if let Some(prefix) = folded.strip_suffix('*')
             && !prefix.contains(['*', '?'])
@@ -70,7 +85,21 @@ impl Pattern {
             Self::Exact(text) => text == folded,
             Self::Prefix(prefix) => folded.starts_with(prefix.as_str()),
             Self::Glob(glob) => glob.matches(folded),
+            Self::Nothing => false,
         }
+    }
+
+    /// Characters of its pieces with `?`.
+    pub(crate) fn holes(&self) -> u64 {
+        match self {
+            Self::Glob(glob) => glob.pieces.iter().map(Piece::holes).sum(),
+            Self::Exact(_) | Self::Prefix(_) | Self::Nothing => 0,
+        }
+    }
+
+    /// What asking it costs at most for each byte of the texts that it reads, in words.
+    pub(crate) fn weight(&self) -> u64 {
+        if matches!(self, Self::Glob(_)) { 1 + self.holes() / 64 } else { 0 }
     }
 }
 
@@ -94,41 +123,44 @@ impl Glob {
 
 impl Piece {
     fn new(text: &str) -> Self {
-        let finder = (!text.contains('?')).then(|| Finder::new(text).into_owned());
+        let finder = if text.contains('?') {
+            Search::Holes(Holes::new(text))
+        } else {
+            Search::Plain(Finder::new(text).into_owned())
+        };
         Self { text: text.to_owned(), finder }
+    }
+
+    fn holes(&self) -> u64 {
+        match &self.finder {
+            Search::Plain(_) => 0,
+            Search::Holes(holes) => holes.len(),
+        }
     }
 
     /// Where the piece ends when it stands at the start of `text`.
     fn at_start(&self, text: &str) -> Option<usize> {
-        if self.finder.is_some() {
-            return text.starts_with(self.text.as_str()).then_some(self.text.len());
+        match &self.finder {
+            Search::Plain(_) => text.starts_with(self.text.as_str()).then_some(self.text.len()),
+            Search::Holes(holes) => holes.at_start(text),
         }
-        let mut chars = text.char_indices();
-        for want in self.text.chars() {
-            let (_, have) = chars.next()?;
-            if want != '?' && want != have {
-                return None;
-            }
-        }
-        Some(chars.offset())
     }
 
     /// Where the piece ends at its leftmost place in `text`.
     fn find_end(&self, text: &str) -> Option<usize> {
-        if let Some(finder) = &self.finder {
+        match &self.finder {
             // Both sides are whole UTF-8: a place where the bytes agree is a character boundary.
-            return finder.find(text.as_bytes()).map(|at| at + self.text.len());
+            Search::Plain(finder) => finder.find(text.as_bytes()).map(|at| at + self.text.len()),
+            Search::Holes(holes) => holes.find_end(text),
         }
-        text.char_indices().find_map(|(at, _)| self.at_start(&text[at..]).map(|end| at + end))
     }
 
     /// Whether `text` ends with the piece.
     fn at_end(&self, text: &str) -> bool {
-        if self.finder.is_some() {
-            return text.ends_with(self.text.as_str());
+        match &self.finder {
+            Search::Plain(_) => text.ends_with(self.text.as_str()),
+            Search::Holes(holes) => holes.at_end(text),
         }
-        let mut have = text.chars().rev();
-        self.text.chars().rev().all(|want| have.next().is_some_and(|c| want == '?' || want == c))
     }
 }
 
@@ -161,5 +193,16 @@ mod tests {
     fn many_stars_do_not_explode() {
         let pattern = Pattern::new(&format!("{}b", "*a".repeat(500)));
         assert!(!pattern.matches(&"a".repeat(10_000)));
+    }
+
+    #[test]
+    fn an_operand_may_be_so_long_and_no_longer() {
+        let text = "x".repeat(60_000);
+        assert!(Pattern::new(&text).matches(&text), "without wildcards any length goes");
+        for wild in ["*", "?*", "x*x"] {
+            let at = format!("{}{wild}", "x".repeat(MAX_WILDCARD_BYTES - wild.len()));
+            assert!(Pattern::new(&at).matches(&text), "{wild}");
+            assert!(!Pattern::new(&format!("x{at}")).matches(&text), "{wild}");
+        }
     }
 }

@@ -13,6 +13,9 @@ use std::collections::BTreeMap;
 /// Filters of one query: each may read a whole dictionary, and nothing else bounds what one call costs.
 pub const MAX_FILTERS: usize = 512;
 
+/// Characters of all pieces with `?` of one query: reading a character of a text costs a word for every 64 of them.
+pub const MAX_HOLES: u64 = 65_536;
+
 /// Fields with one text (authors: several) per record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum TextField {
@@ -100,6 +103,23 @@ impl Test {
             Self::Labels(_) => false,
         }
     }
+
+    /// Its patterns: those of the left side, or of the text, and those of the right side.
+    fn patterns(&self) -> (&[Pattern], &[Pattern]) {
+        match self {
+            Self::Text { values, .. } => (&values.patterns, &[]),
+            Self::Rows { left, right, .. } => (left, right),
+            Self::Labels(_) => (&[], &[]),
+        }
+    }
+
+    /// What asking it costs at most, for each byte of the texts of the left side (or of the field), and of the right.
+    pub(crate) fn weights(&self) -> (u64, u64) {
+        let all = |patterns: &[Pattern]| patterns.iter().map(Pattern::weight).sum();
+        let comparisons = if let Self::Text { values, .. } = self { values.comparisons.len() } else { 0 };
+        let (left, right): (u64, u64) = (all(self.patterns().0), all(self.patterns().1));
+        (left + comparisons as u64, right)
+    }
 }
 
 /// A compiled query: all of `include`, none of `exclude`.
@@ -119,7 +139,23 @@ impl Plan {
 
     /// Whether evaluation reads every distinct value of some field.
     pub(crate) fn reads_dictionaries(&self) -> bool {
-        self.include.iter().chain(&self.exclude).any(Test::reads_dictionary)
+        self.tests().any(Test::reads_dictionary)
+    }
+
+    /// What asks a record anything.
+    pub(crate) fn tests(&self) -> impl Iterator<Item = &Test> {
+        self.include.iter().chain(&self.exclude)
+    }
+
+    fn check_holes(&self) -> Result<(), QueryError> {
+        let patterns = self.tests().map(Test::patterns).flat_map(|(left, right)| left.iter().chain(right));
+        let holes: u64 = patterns.map(Pattern::holes).sum();
+        if holes <= MAX_HOLES {
+            return Ok(());
+        }
+        Err(QueryError::BadValue(format!(
+            "patterns with ? of {holes} characters in one query, at most {MAX_HOLES} are answered; split the query"
+        )))
     }
 
     /// Compiles the filters of a query; the first bad value is the error.
@@ -135,6 +171,7 @@ impl Plan {
             builder.add(filter)?;
         }
         let mut plan = builder.finish();
+        plan.check_holes()?;
         if let Some(scope) = &query.scope {
             plan.include.extend(scope.shown.iter().map(|group| labels(group)));
             plan.exclude.extend((!scope.hidden.is_empty()).then(|| labels(&scope.hidden)));
@@ -379,6 +416,21 @@ mod tests {
         assert!(Plan::compile(&filters(QueryKind::Name, "x", MAX_FILTERS)).is_ok());
         let error = Plan::compile(&filters(QueryKind::Name, "x", MAX_FILTERS + 1)).unwrap_err();
         assert!(error.to_string().contains("513 filters in one query, at most 512"), "{error}");
+    }
+
+    #[test]
+    fn patterns_with_holes_have_so_many_characters_and_no_more() {
+        let of = |chars: u64| {
+            let pattern = format!("*{}*", "?".repeat(usize::try_from(chars).unwrap_or(0)));
+            Filter { kind: QueryKind::Name, value: pattern, negate: false }
+        };
+        let query = |more| {
+            let filters = vec![of(MAX_HOLES / 2), of(MAX_HOLES / 2 + more)];
+            Plan::compile(&Query { filters, ..Query::default() })
+        };
+        assert!(query(0).is_ok());
+        let error = query(1).unwrap_err().to_string();
+        assert!(error.contains("with ? of 65537 characters in one query, at most 65536"), "{error}");
     }
 
     #[test]

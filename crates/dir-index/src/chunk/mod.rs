@@ -19,6 +19,7 @@ use dir_core::{Cid, RecordFacts, Timestamp};
 use roaring::RoaringBitmap;
 use std::borrow::Cow;
 use std::cell::Cell;
+use std::ops::Range;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 /// Texts of a chunk in bytes: far from the 4 GiB at which their offsets would end, whatever records hold.
@@ -43,6 +44,7 @@ pub(crate) struct Chunk {
 }
 
 /// Which records of a chunk match.
+#[derive(Debug)]
 pub(crate) enum Matches {
     All,
     Some(RoaringBitmap),
@@ -160,14 +162,48 @@ impl Chunk {
         }
     }
 
-    /// Which records match a plan: what is found by hash or order first, smallest set first; then what is read, of the
-    /// records that are left.
-    pub(crate) fn matches(&self, plan: &Plan) -> Matches {
-        if plan.nothing {
-            return Matches::Some(RoaringBitmap::new());
+    /// Slots that were given so far: none is given twice.
+    pub(crate) fn slots(&self) -> u32 {
+        u32::try_from(self.places.len()).unwrap_or(u32::MAX)
+    }
+
+    /// What asking a plan of all records costs at most: bytes of text times patterns.
+    pub(crate) fn cost(&self, plan: &Plan) -> u64 {
+        let cost = |test: &Test| {
+            let (left, right) = test.weights();
+            match test {
+                Test::Text { field, .. } => left * self.texts[*field as usize].bytes() as u64,
+                Test::Rows { field, .. } => {
+                    let (lefts, rights) = self.pairs[*field as usize].sides();
+                    left * lefts as u64 + right * rights as u64
+                }
+                Test::Labels(_) => 0,
+            }
+        };
+        plan.tests().map(cost).sum()
+    }
+
+    /// Which records of some slots match a plan.
+    pub(crate) fn matches_of(&self, plan: &Plan, slots: Range<u32>) -> RoaringBitmap {
+        let mut some = RoaringBitmap::new();
+        some.insert_range(slots);
+        self.found(plan, Some(some & &self.live))
+    }
+
+    /// Which records match a plan. Has it been asked already, those that are still here.
+    pub(crate) fn matches(&self, plan: &Plan, asked: Option<RoaringBitmap>) -> Matches {
+        match asked {
+            _ if plan.is_everything() => Matches::All,
+            Some(found) => Matches::Some(found & &self.live),
+            None => Matches::Some(self.found(plan, None)),
         }
-        if plan.is_everything() {
-            return Matches::All;
+    }
+
+    /// Which records, of some or of all, match a plan: what is found by hash or order first, smallest set first; then
+    /// what is read, of the records that are left.
+    fn found(&self, plan: &Plan, of: Option<RoaringBitmap>) -> RoaringBitmap {
+        if plan.nothing {
+            return RoaringBitmap::new();
         }
         let (read, known): (Vec<&Test>, Vec<&Test>) =
             plan.include.iter().partition(|test| test.reads_dictionary());
@@ -175,12 +211,12 @@ impl Chunk {
         for test in known {
             let set = self.select(test, None);
             if set.is_empty() {
-                return Matches::Some(RoaringBitmap::new());
+                return RoaringBitmap::new();
             }
             sets.push(set);
         }
         sets.sort_by_key(|set| set.len());
-        let mut sets = sets.into_iter();
+        let mut sets = of.into_iter().map(Cow::Owned).chain(sets);
         let mut found = sets.next().map(Cow::into_owned);
         for set in sets {
             found = found.map(|found| found & set.as_ref());
@@ -192,7 +228,7 @@ impl Chunk {
                 None => set.into_owned(),
             };
             if left.is_empty() {
-                return Matches::Some(left);
+                return left;
             }
             found = Some(left);
         }
@@ -204,7 +240,7 @@ impl Chunk {
             let without = self.select(test, Some(&found));
             found = &found - without.as_ref();
         }
-        Matches::Some(found)
+        found
     }
 
     fn select(&self, test: &Test, within: Within<'_>) -> Cow<'_, RoaringBitmap> {
@@ -220,17 +256,16 @@ impl Chunk {
         }
     }
 
-    /// How many records match.
-    pub(crate) fn count(&self, plan: &Plan) -> u64 {
-        match self.matches(plan) {
+    /// How many records these are.
+    pub(crate) fn count(&self, matches: &Matches) -> u64 {
+        match matches {
             Matches::All => self.order.len() as u64,
             Matches::Some(set) => set.len(),
         }
     }
 
-    /// The first `need` matching records after a rank, in order.
-    pub(crate) fn top(&self, plan: &Plan, sort: Sort, after: Option<Rank>, need: usize) -> Vec<Rank> {
-        let matches = self.matches(plan);
+    /// The first `need` of these records after a rank, in order.
+    pub(crate) fn top(&self, matches: &Matches, sort: Sort, after: Option<Rank>, need: usize) -> Vec<Rank> {
         let counted = sort == Sort::Popularity && !self.popular.is_empty();
         let mut found: Vec<Rank> = Vec::new();
         if counted {
@@ -240,7 +275,7 @@ impl Chunk {
         // Only a rank without uses lies among the others.
         let after = after.filter(|rank| rank.uses.0 == 0).map(|rank| rank.place);
         let wanted = |slot: u32| !counted || !self.popular.has(slot);
-        let rest = self.top_by_place(&matches, after, need - found.len(), wanted);
+        let rest = self.top_by_place(matches, after, need - found.len(), wanted);
         found.extend(rest.into_iter().map(Rank::unused));
         found
     }

@@ -195,13 +195,13 @@ mod tests {
                         event: None,
                         owner: Some(owner.into()),
                     };
-                    let changes = vec![
+                    let list = vec![
                         put(&new, "spiffe://a.example/new"),
                         // Here already: nothing changes.
                         put(&record(8), "spiffe://a.example/thief"),
                         Change::Delete { cid: old.0, at: Timestamp(2_000), event: None },
                     ];
-                    let applied = index.apply(changes).await.unwrap();
+                    let applied = index.apply(list).await.unwrap();
                     let changed: Vec<bool> = applied.iter().map(|done| done.changed).collect();
                     assert_eq!(changed, [true, false, true]);
                 }

@@ -8,5 +8,6 @@ mod memory;
 mod owners;
 mod saved;
 mod span;
+mod turns;
 mod values;
 mod work;
