@@ -19,14 +19,16 @@ pub struct Watch {
     request: WatchRequest,
     answers: Option<Answers>,
     pause: Duration,
+    /// What a server that refused the cursor takes instead.
+    resume: Option<u64>,
     /// Whether anything was ever answered: before, a failure is the caller's, later it is waited out.
     began: bool,
 }
 
 impl Client {
-    /// Changes after `request.since`, or from now on. No call timeout applies: nothing may happen for long.
+    /// Changes after `request.since`, or from now on; 0 is from the oldest change that is kept. No call timeout applies: nothing may happen for long.
     pub fn watch(&self, request: WatchRequest) -> Watch {
-        Watch { client: self.clone(), request, answers: None, pause: FIRST_PAUSE, began: false }
+        Watch { client: self.clone(), request, answers: None, pause: FIRST_PAUSE, resume: None, began: false }
     }
 }
 
@@ -34,6 +36,11 @@ impl Watch {
     /// The cursor behind the last message.
     pub const fn cursor(&self) -> Option<u64> {
         self.request.since
+    }
+
+    /// After an error: the cursor to go on with once the records are listed, when the server refused the one it got.
+    pub const fn resume(&self) -> Option<u64> {
+        self.resume
     }
 
     /// The next change or bookmark. Waits out connections that break and servers that restart; what no waiting helps
@@ -48,11 +55,21 @@ impl Watch {
                 Err(status) => status,
             };
             self.answers = None;
+            let expired = (status.code() == Code::OutOfRange).then(|| said_since(&status)).flatten();
+            // A server that does not know 0 names its oldest cursor, which is what 0 asks for.
+            if let (Some(0), Some(oldest @ 1..)) = (self.request.since, expired) {
+                self.request.since = Some(oldest);
+                continue;
+            }
             let error = self.client.explain(WATCH, &status);
             // A token that is refused is forgotten here: the next attempt shows another one.
             let broke = self.client.is_break(&status);
             if !self.may_go_on(&status, &error, broke) {
-                return Err(with_resume(error, &status));
+                self.resume = expired;
+                return Err(match expired {
+                    Some(since) => with_resume(&error, since),
+                    None => error,
+                });
             }
             told(&error, self.pause);
             tokio::time::sleep(self.pause).await;
@@ -99,13 +116,11 @@ impl Watch {
     }
 }
 
-fn with_resume(error: ClientError, status: &Status) -> ClientError {
-    let since = status.metadata().get(SINCE).and_then(|value| value.to_str().ok());
-    match (status.code(), since) {
-        (Code::OutOfRange, Some(since)) => {
-            let next = format!("changes were missed: list what is there, then go on with --since {since}");
-            ClientError::new(Kind::Precondition, error.what(), error.cause(), next)
-        }
-        _ => error,
-    }
+fn said_since(status: &Status) -> Option<u64> {
+    status.metadata().get(SINCE)?.to_str().ok()?.parse().ok()
+}
+
+fn with_resume(error: &ClientError, since: u64) -> ClientError {
+    let next = format!("changes were missed: list what is there, then go on with --since {since}");
+    ClientError::new(Kind::Precondition, error.what(), error.cause(), next)
 }

@@ -29,12 +29,14 @@ pub enum Watched {
 #[derive(Debug, thiserror::Error)]
 pub enum WatchEnd {
     /// The log does not reach back to the cursor.
-    #[error("cursor {since} has expired: the oldest change kept is {}; read the records anew and resume with since={resume}", resume + 1)]
+    #[error("cursor {since} has expired: {}; read the records anew and resume with since={resume}", kept(.oldest.as_ref()))]
     Expired {
         /// As it was sent.
         since: u64,
-        /// The earliest cursor that is answered.
+        /// The earliest cursor that is answered, beside 0.
         resume: u64,
+        /// The oldest change that is kept, if any is.
+        oldest: Option<u64>,
     },
     /// The log has never been as far as the cursor.
     #[error(
@@ -57,6 +59,10 @@ pub enum WatchEnd {
     /// The index failed.
     #[error("failed to read the event log")]
     Index(#[source] IndexError),
+}
+
+fn kept(oldest: Option<&u64>) -> String {
+    oldest.map_or_else(|| "no change is kept".to_owned(), |seq| format!("the oldest change kept is {seq}"))
 }
 
 /// The one reader of the log, and those who wait for what it reads.
@@ -137,6 +143,8 @@ struct Watch {
     idle: Duration,
     /// The last event that was dealt with.
     at: u64,
+    /// Whatever is kept will do to begin with, also when what was the oldest is removed before it is read.
+    from_oldest: bool,
     read: VecDeque<Event>,
     phase: Phase,
     /// When a bookmark is due.
@@ -144,8 +152,9 @@ struct Watch {
 }
 
 impl Engine {
-    /// Changes after `since` (`None`: from now on) that match, then changes as they happen. A bookmark says that
-    /// everything kept was replayed, and is repeated whenever nothing was told for `idle`.
+    /// Changes after `since` that match, then changes as they happen. `None` is from now on; 0, which is the number of no
+    /// change, is from the oldest that is kept. A bookmark says that everything kept was replayed, and is repeated
+    /// whenever nothing was told for `idle`.
     pub fn watch(
         &self,
         since: Option<u64>,
@@ -156,8 +165,12 @@ impl Engine {
         let (begin, end) = (span.oldest.saturating_sub(1), span.next.saturating_sub(1));
         let at = match since {
             None => end,
+            Some(0) => begin,
             Some(since) if since > end => return Err(WatchEnd::Unknown { since, end }),
-            Some(since) if since < begin => return Err(WatchEnd::Expired { since, resume: begin }),
+            Some(since) if since < begin => {
+                let oldest = (begin < end).then_some(span.oldest);
+                return Err(WatchEnd::Expired { since, resume: begin, oldest });
+            }
             Some(since) => since,
         };
         let watch = Watch {
@@ -165,6 +178,7 @@ impl Engine {
             filter,
             idle,
             at,
+            from_oldest: since == Some(0),
             read: VecDeque::new(),
             phase: Phase::Replay(None),
             due: Instant::now() + idle,
@@ -228,10 +242,11 @@ impl Watch {
         near: Option<broadcast::Receiver<Arc<Event>>>,
     ) -> Result<Option<Watched>, WatchEnd> {
         let events = committed(self.engine.0.deps.index.as_ref(), self.at).await.map_err(WatchEnd::Index)?;
+        let from_oldest = std::mem::take(&mut self.from_oldest);
         match (events.first(), near) {
             // Trimmed while it was being replayed.
-            (Some(first), _) if first.seq != self.at + 1 => {
-                Err(WatchEnd::Expired { since: self.at, resume: first.seq - 1 })
+            (Some(first), _) if first.seq != self.at + 1 && !from_oldest => {
+                Err(WatchEnd::Expired { since: self.at, resume: first.seq - 1, oldest: Some(first.seq) })
             }
             (Some(_), near) => {
                 self.read = events.into();

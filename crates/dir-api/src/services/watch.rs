@@ -7,7 +7,7 @@ use crate::audit::Touched;
 use crate::body::RequestBody;
 use crate::conn::Why;
 use bytes::Bytes;
-use dir_core::{Event, EventKind};
+use dir_core::{Cid, Event, EventKind};
 use dir_engine::{WatchEnd, Watched};
 use dir_proto::agntcy::dir::events::v1 as pb_events;
 use dir_proto::convert;
@@ -23,6 +23,8 @@ use tonic::{Code, Status};
 
 /// Trailer with the cursor to go on with.
 const SINCE: &str = "directory-watch-since";
+/// Characters shown of what is no CID: one more than a CID has.
+const CID_SHOWN: usize = 60;
 
 /// Changes from a cursor on.
 pub(crate) async fn watch(
@@ -38,6 +40,7 @@ pub(crate) async fn watch(
             let text = "EVENT_TYPE_RECORD_PULLED is no change and is not in the log; use EventService.Listen";
             return Err(Status::invalid_argument(text));
         }
+        refuse_unreadable(&message.cid_filters)?;
         let filter = events::filter(&message.event_types, &message.cid_filters, message.label_filters);
         let watched = engine.watch(message.since, filter, idle).map_err(|end| ended(&end))?;
         let told = watched.map(|told| told.map(|told| encoded(&told)).map_err(|end| ended(&end)));
@@ -45,6 +48,15 @@ pub(crate) async fn watch(
         Ok(told.take_until(stopping.cancelled_owned()).chain(stopped))
     })
     .await
+}
+
+/// A CID that cannot be one would make a watch that waits for ever for what never comes.
+fn refuse_unreadable(cids: &[String]) -> Result<(), Status> {
+    let unreadable = cids.iter().find_map(|text| Some((text, text.parse::<Cid>().err()?)));
+    unreadable.map_or(Ok(()), |(text, error)| {
+        let shown: String = text.chars().take(CID_SHOWN).collect();
+        Err(Status::invalid_argument(format!("cid_filters: {shown:?}: {error}")))
+    })
 }
 
 fn encoded(told: &Watched) -> Bytes {

@@ -88,7 +88,7 @@ async fn cursors_that_cannot_be_answered_say_where_to_start() {
     assert_eq!(status.code(), Code::OutOfRange);
     assert!(status.message().contains("cursor 2 is not of this log, which ends at 1"), "{status:?}");
     assert_eq!(status.metadata().get("directory-watch-since").unwrap(), "1");
-    // One event more than is kept.
+    // Two events more than are kept.
     let kept = usize::try_from(dir_index::DEFAULT_EVENT_RETENTION).unwrap();
     let facts = std::sync::Arc::new(dir_core::RecordFacts::default());
     let change = dir_core::index::Change::Put {
@@ -98,13 +98,15 @@ async fn cursors_that_cannot_be_answered_say_where_to_start() {
         event: Some(dir_core::EventKind::RecordPushed),
         owner: None,
     };
-    dir_core::index::RecordIndex::apply(node.index.as_ref(), vec![change; kept]).await.unwrap();
-    let status = refused(0).await;
+    dir_core::index::RecordIndex::apply(node.index.as_ref(), vec![change; kept + 1]).await.unwrap();
+    let status = refused(1).await;
     assert_eq!(status.code(), Code::OutOfRange);
-    assert!(status.message().contains("cursor 0 has expired: the oldest change kept is 2"), "{status:?}");
-    assert_eq!(status.metadata().get("directory-watch-since").unwrap(), "1");
-    let mut again = watch(&node, Some(1)).await;
-    assert_eq!(next(&mut again).await.0, 2);
+    assert!(status.message().contains("cursor 1 has expired: the oldest change kept is 3"), "{status:?}");
+    assert_eq!(status.metadata().get("directory-watch-since").unwrap(), "2");
+    for since in [2, 0] {
+        let mut again = watch(&node, Some(since)).await;
+        assert_eq!(next(&mut again).await.0, 3, "since {since}");
+    }
 }
 
 #[tokio::test]
@@ -130,6 +132,21 @@ async fn idle_and_filtered_streams_get_bookmarks() {
     assert_eq!(told, (2, Some(cid)));
     let pulls = WatchRequest { event_types: vec![EventType::RecordPulled.into()], ..WatchRequest::default() };
     assert_eq!(try_watch(&node, pulls).await.unwrap_err().code(), Code::InvalidArgument);
+}
+
+#[tokio::test]
+async fn a_cid_that_is_none_is_refused_by_its_name() {
+    let node = Node::start().await;
+    let good = dir_core::Cid::of(b"x").to_string();
+    let long = "x".repeat(10_000);
+    for (bad, shown) in [("garbage", "\"garbage\""), (&good.to_uppercase(), "\"BAE"), (&long, "xxx\"")] {
+        let cid_filters = vec![good.clone(), bad.to_owned()];
+        let request = WatchRequest { cid_filters, ..WatchRequest::default() };
+        let status = try_watch(&node, request).await.unwrap_err();
+        assert_eq!(status.code(), Code::InvalidArgument, "{status:?}");
+        assert!(status.message().starts_with("cid_filters: \""), "{status:?}");
+        assert!(status.message().contains(shown) && status.message().len() < 200, "{status:?}");
+    }
 }
 
 #[tokio::test]

@@ -156,3 +156,26 @@ async fn a_lost_index_tells_those_who_resume_where_to_start() {
     }
     assert_eq!(seen.pushed.len(), 8);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn zero_is_from_the_oldest_change_kept() {
+    let home = tempdir().unwrap();
+    let memory = ["authn.enabled=false", "shutdown.grace=1s", "database.type=memory"];
+    let memory = memory.iter().flat_map(|key| ["--set".to_owned(), (*key).to_owned()]).collect();
+    for args in [on_disk(&home.path().join("index")), memory] {
+        let mut node = start(home.path(), &args);
+        let channel = plain(node.grpc()).await;
+        let mut empty = watch(&channel, Some(0)).await.unwrap();
+        let begin = next(&mut empty).await.unwrap().unwrap().seq;
+        assert!(begin > 0, "no cursor that is handed out is 0");
+        push(&channel, (0..3).map(|n| record(&format!("kept-{n}"))).collect()).await.unwrap();
+        let mut stream = watch(&channel, Some(0)).await.unwrap();
+        let mut seen = Seen { at: begin, ..Seen::default() };
+        for _ in 0..4 {
+            seen.take(next(&mut stream).await.unwrap().unwrap());
+        }
+        assert_eq!((seen.at, seen.pushed.len()), (begin + 3, 3));
+        drop((empty, stream, channel));
+        assert_eq!(node.stop(), Some(0));
+    }
+}

@@ -2,10 +2,12 @@
 
 use crate::fake::{Fake, Say, stored};
 use bytes::Bytes;
+use dir_client::wire::{WatchRequest, WatchResponse};
 use dir_client::{Client, ClientConfig, ClientError, Document, Kind, Source, WINDOW};
 use dir_core::Cid;
 use dir_runtime::SystemClock;
 use futures::stream;
+use prost::Message;
 use std::sync::Arc;
 use std::time::Duration;
 use tonic::Status;
@@ -54,6 +56,37 @@ async fn many_go_over_one_stream() {
     assert_eq!((answers.len(), rest.len()), (3 * WINDOW + 1, 0));
     assert!(all_stored(&answers));
     assert_eq!((fake.streams(), fake.half_closed()), (1, 1), "ended, not cancelled");
+}
+
+fn refused(since: u64) -> Say {
+    let mut trailers = tonic::metadata::MetadataMap::new();
+    trailers.insert("directory-watch-since", since.into());
+    Say::End(Status::with_metadata(tonic::Code::OutOfRange, "cursor has expired", trailers))
+}
+
+#[tokio::test]
+async fn a_watch_from_the_oldest_change_works_on_servers_that_do_not_know_it() {
+    let fake = Fake::start(|_, _, message| {
+        let since = WatchRequest::decode(message.clone()).unwrap().since;
+        let seq = since.unwrap() + 1;
+        let told = WatchResponse { seq, ..WatchResponse::default() };
+        if since == Some(41) { Say::Answer(told.encode_to_vec().into()) } else { refused(41) }
+    })
+    .await;
+    let client = client(&fake.address, LONG).await;
+    let from = |since| WatchRequest { since: Some(since), ..WatchRequest::default() };
+    let mut watch = client.watch(from(0));
+    assert_eq!(watch.next(|_, _| ()).await.unwrap().seq, 42);
+    assert_eq!((watch.cursor(), watch.resume(), fake.streams()), (Some(42), None, 2));
+    // Who asks for what comes after a change is told that it is gone.
+    let mut watch = client.watch(from(7));
+    let error = watch.next(|_, _| ()).await.unwrap_err();
+    assert_eq!((error.kind(), watch.resume()), (Kind::Precondition, Some(41)));
+    assert!(error.next_step().ends_with("go on with --since 41"), "{error:?}");
+    // Not for ever, with a server that refuses everything.
+    let fake = Fake::start(|_, _, _| refused(0)).await;
+    let mut watch = self::client(&fake.address, LONG).await.watch(from(0));
+    assert_eq!(watch.next(|_, _| ()).await.unwrap_err().kind(), Kind::Precondition);
 }
 
 #[tokio::test]

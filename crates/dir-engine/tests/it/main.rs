@@ -10,4 +10,5 @@ mod rebuild;
 mod reconcile;
 mod requests;
 mod usage;
+mod watching;
 mod world;

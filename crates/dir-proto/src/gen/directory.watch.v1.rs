@@ -2,7 +2,8 @@
 /// Where to begin, and which changes to send: AND between the filters, OR inside each.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct WatchRequest {
-    /// The last `seq` that was handled: what follows it is sent. Absent: from now on.
+    /// The last `seq` that was handled: what follows it is sent. Absent: from now on. 0, which is the number of no change:
+    /// from the oldest change that is kept.
     #[prost(uint64, optional, tag = "1")]
     pub since: ::core::option::Option<u64>,
     /// Only these types. EVENT_TYPE_RECORD_PULLED is no change and is refused.
@@ -15,7 +16,7 @@ pub struct WatchRequest {
     /// Only changes with a label that contains one of these texts; case matters.
     #[prost(string, repeated, tag = "3")]
     pub label_filters: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
-    /// Only changes of these records.
+    /// Only changes of these records. A text that is no CID is refused.
     #[prost(string, repeated, tag = "4")]
     pub cid_filters: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
 }

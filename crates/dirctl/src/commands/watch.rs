@@ -3,8 +3,8 @@
 use super::Context;
 use crate::fail::Fail;
 use clap::Args;
-use dir_client::exit;
-use dir_client::{Watch, wire};
+use dir_client::{ClientError, Watch, exit, wire};
+use dir_core::Cid;
 use serde::Serialize;
 use std::fs;
 use std::io;
@@ -24,14 +24,14 @@ Examples:
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct WatchArgs {
-    /// Begin behind this change; 0 is the oldest that is kept [default: from now on]
+    /// Begin behind this change; 0: with the oldest that is kept [default: from now on]
     #[arg(long, value_name = "SEQ")]
     since: Option<u64>,
     /// Keep the cursor in this file, and begin there if it exists
     #[arg(long, value_name = "FILE", conflicts_with = "since")]
     cursor_file: Option<PathBuf>,
-    /// Only these: pushed, deleted, published, unpublished, sync-created, sync-completed, sync-failed, signed,
-    /// public-key-uploaded
+    /// Only these: pushed, deleted. Taken too, though this version of the server makes none of them yet: published,
+    /// unpublished, sync-created, sync-completed, sync-failed, signed, public-key-uploaded
     #[arg(long = "type", value_name = "TYPE", value_parser = parse_type)]
     types: Vec<wire::EventType>,
     /// Only changes with a label that contains one of these texts
@@ -103,6 +103,12 @@ pub(crate) async fn run(context: &Context, args: WatchArgs) -> Result<u8, Fail> 
         Some(path) => read_cursor(path)?,
         None => args.since,
     };
+    for text in &args.cids {
+        text.parse::<Cid>().map_err(|e| {
+            let next = "--cid takes CIDs; find one with: dirctl search --name NAME";
+            Fail::usage(format!("--cid {text:?}: {e}"), next)
+        })?;
+    }
     let client = context.client().await?;
     let request = wire::WatchRequest {
         since,
@@ -113,11 +119,13 @@ pub(crate) async fn run(context: &Context, args: WatchArgs) -> Result<u8, Fail> 
     let mut watch: Watch = client.watch(request);
     loop {
         let talk = context.talk;
-        let message = watch
-            .next(|error, pause| {
-                talk.note(&format!("{error}; going on in {} ms", pause.as_millis()));
-            })
-            .await?;
+        let told = watch.next(|error, pause| {
+            talk.note(&format!("{error}; going on in {} ms", pause.as_millis()));
+        });
+        let message = match told.await {
+            Ok(message) => message,
+            Err(error) => return Err(ended(error, watch.resume(), args.cursor_file.as_deref())),
+        };
         let bookmark = !matches!(message.kind, Some(wire::WatchKind::Event(_)));
         if !bookmark || args.bookmarks {
             let text = serde_json::to_string(&line(&message)).map_err(|e| Fail::local("output", e))?;
@@ -129,6 +137,22 @@ pub(crate) async fn run(context: &Context, args: WatchArgs) -> Result<u8, Fail> 
         if bookmark && args.once {
             return Ok(exit::OK);
         }
+    }
+}
+
+/// With a file of cursors, what to do is to be done there.
+fn ended(error: ClientError, resume: Option<u64>, file: Option<&Path>) -> Fail {
+    let fail = Fail::from(error);
+    match (resume, file) {
+        (Some(since), Some(file)) => {
+            let file = file.display();
+            let next = format!(
+                "changes were missed: list what is there, then write {since} into {file}, or remove it to begin from \
+                 now on"
+            );
+            Fail { next, ..fail }
+        }
+        _ => fail,
     }
 }
 

@@ -6,7 +6,7 @@ use dir_core::{Clock, Policy};
 use dir_engine::{Deps, Engine, EngineConfig};
 use dir_identity::devapi::{DevConfig, DevDomain, DevSvid, DevWorkloadApi};
 use dir_identity::{AcceptorConfig, Identity, WorkloadConfig, accept_loop};
-use dir_index::MemoryIndex;
+use dir_index::{MemoryConfig, MemoryIndex, first_seq};
 use dir_oasf::BuiltinRules;
 use dir_runtime::SystemClock;
 use dir_store::{Limits, MemoryStore};
@@ -32,9 +32,11 @@ fn app(
     registry: &Registry,
 ) -> (App, watch::Sender<bool>) {
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+    // Its log begins where those of real nodes do.
+    let index = MemoryConfig { first_seq: first_seq(clock.now()), ..MemoryConfig::default() };
     let deps = Deps {
         store: Arc::new(MemoryStore::new(Limits::default())),
-        index: Arc::new(MemoryIndex::new()),
+        index: Arc::new(MemoryIndex::with_config(&index)),
         rules: Arc::new(BuiltinRules::default()),
         clock: clock.clone(),
     };

@@ -73,12 +73,50 @@ async fn from_a_cursor_and_from_a_file() {
     std::fs::write(file, "soon").unwrap();
     let broken = node.dirctl(&resumed).await;
     assert!(broken.code == Some(4) && broken.stderr.contains("no cursor in it"), "{broken:?}");
-    let beyond = node.dirctl(&["watch", "--since", "999999", "--once"]).await;
+    let beyond = node.dirctl(&["watch", "--since", "99999999999999999", "--once"]).await;
     assert!(beyond.code == Some(1) && beyond.stderr.contains("go on with --since"), "{beyond:?}");
-    for bad in [&["--type", "pulled"][..], &["--since", "x"], &["--since", "1", "--cursor-file", "f"]] {
+    for bad in [
+        &["--type", "pulled"][..],
+        &["--since", "x"],
+        &["--since", "1", "--cursor-file", "f"],
+        &["--cid", "garbage"],
+    ] {
         let ran = node.dirctl(&[&["watch"], bad].concat()).await;
         assert_eq!(ran.code, Some(2), "{ran:?}");
     }
+}
+
+#[tokio::test]
+async fn an_expired_cursor_says_what_to_do_in_the_words_of_its_flag() {
+    let node = Node::plain().await;
+    let empty = node.dirctl(&["watch", "--since", "1", "--once"]).await;
+    assert!(empty.code == Some(1) && empty.stderr.contains("has expired: no change is kept;"), "{empty:?}");
+    let a = push(&node, "a").await;
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("cursor");
+    let name = file.to_str().unwrap();
+    let by_flag = node.dirctl(&["watch", "--since", "1", "--once"]).await;
+    let since = by_flag.stderr.rsplit("go on with --since ").next().unwrap().trim().to_owned();
+    assert!(by_flag.code == Some(1) && since.parse::<u64>().is_ok(), "{by_flag:?}");
+    std::fs::write(&file, "1").unwrap();
+    let by_file = node.dirctl(&["watch", "--cursor-file", name, "--once"]).await;
+    assert_eq!(by_file.code, Some(1), "{by_file:?}");
+    assert!(by_file.stderr.contains(&format!("then write {since} into {name}, or remove it")), "{by_file:?}");
+    assert!(!by_file.stderr.contains("--since"), "{by_file:?}");
+    // Both do what they say.
+    let pushed = [("pushed".to_owned(), a)];
+    assert_eq!(changes(node.dirctl(&["watch", "--since", &since, "--once"]).await), pushed);
+    std::fs::write(&file, since).unwrap();
+    assert_eq!(changes(node.dirctl(&["watch", "--cursor-file", name, "--once"]).await), pushed);
+}
+
+#[tokio::test]
+async fn what_is_no_cid_is_refused_before_anybody_is_asked() {
+    let (_held, address) = crate::node::nobody();
+    let args = ["watch", "--cid", "garbage", "--server-addr", &address];
+    let ran = run(&[], &args, b"").await;
+    assert_eq!(ran.code, Some(2), "{ran:?}");
+    assert!(ran.stderr.starts_with("error: --cid \"garbage\": not a CID"), "{ran:?}");
 }
 
 #[tokio::test]
