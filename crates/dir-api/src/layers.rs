@@ -7,6 +7,7 @@ use crate::body::{RequestBody, ResponseBody};
 use crate::conn::Shared;
 use crate::grant_limits::Place;
 use crate::guard::Guard;
+use crate::message::{self, GRPC_MESSAGE};
 use crate::methods::Method;
 use crate::records::RecordCheck;
 use crate::status::{self, CODES};
@@ -279,6 +280,7 @@ impl Call {
         if code == Code::Internal {
             status::rename_codec_text(last);
         }
+        status::bound(last);
         self.record(code, || status::message_of(last));
         last.insert(REQUEST_ID, self.id.clone());
     }
@@ -331,22 +333,13 @@ fn not_grpc<B>(request: &Request<B>) -> Option<Response<ResponseBody>> {
 }
 
 /// A response of headers alone, with an HTTP status of its own.
-fn plain(status: StatusCode, code: Code, message: &[u8]) -> Response<ResponseBody> {
+fn plain(status: StatusCode, code: Code, text: &[u8]) -> Response<ResponseBody> {
     let mut response = Response::new(ResponseBody::none());
     *response.status_mut() = status;
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
     headers.insert(status::GRPC_STATUS, HeaderValue::from(code as i32));
-    let mut spelled = String::with_capacity(message.len());
-    for byte in message {
-        match byte {
-            b' '..=b'~' if *byte != b'%' => spelled.push(char::from(*byte)),
-            _ => spelled.push_str(&format!("%{byte:02X}")),
-        }
-    }
-    if let Ok(text) = HeaderValue::from_str(&spelled) {
-        headers.insert(HeaderName::from_static("grpc-message"), text);
-    }
+    headers.insert(GRPC_MESSAGE, message::header(text));
     response
 }
 

@@ -22,6 +22,7 @@ mod inflow;
 mod job_metrics;
 mod layers;
 mod life;
+mod message;
 mod meter;
 mod methods;
 mod metrics;

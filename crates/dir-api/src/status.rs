@@ -1,5 +1,6 @@
 //! Every status that leaves the server is made here.
 
+use crate::message::{self, GRPC_MESSAGE};
 use crate::retry;
 use dir_core::bucket::Wait;
 use dir_core::{Class, Classified};
@@ -13,10 +14,10 @@ use tonic::{Code, Status};
 
 /// Header and trailer with the outcome of a call.
 pub(crate) const GRPC_STATUS: &str = "grpc-status";
-/// Header and trailer with its text.
-const GRPC_MESSAGE: &str = "grpc-message";
 /// How texts of the generated codec begin.
 const GENERATED_CODEC: &str = "failed to decode Protobuf message: ";
+/// Longest path that is repeated where a text is sent twice: as the text, and in the details.
+const PATH_MAX: usize = 512;
 
 /// The code of an error class.
 pub(crate) const fn code(class: Class) -> Code {
@@ -97,6 +98,7 @@ pub(crate) fn send_too_large(what: &str, size: usize, limit: usize) -> Status {
 /// A call for which a bucket has no token. When it may come again is said twice: as `google.rpc.RetryInfo` in the
 /// details and in milliseconds as `retry-after-ms`; a bucket that never has one says nothing.
 pub(crate) fn rate_limited(path: &str, wait: Wait) -> Status {
+    let path = message::shortened(path, PATH_MAX);
     let text = format!(
         "{path} is rejected by grpc_ratelimit middleware, please retry later. \
          rpc error: code = ResourceExhausted desc = rate limit exceeded"
@@ -197,6 +199,15 @@ pub(crate) fn code_of(headers: &HeaderMap) -> Option<Code> {
 /// The text in headers or trailers.
 pub(crate) fn message_of(headers: &HeaderMap) -> String {
     Status::from_header_map(headers).map(|s| s.message().to_owned()).unwrap_or_default()
+}
+
+/// Holds the text in headers or trailers to what every client takes. Tonic escapes more than has to be: a text of many
+/// blanks passes the limit only by that, and is then spelled shorter instead of cut.
+pub(crate) fn bound(headers: &mut HeaderMap) {
+    if headers.get(GRPC_MESSAGE).is_some_and(|sent| sent.len() > message::TEXT_MAX) {
+        let text = message_of(headers);
+        headers.insert(GRPC_MESSAGE, message::header(text.as_bytes()));
+    }
 }
 
 /// Gives texts of the generated codec the form that clients know.
