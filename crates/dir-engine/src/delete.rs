@@ -29,6 +29,7 @@ impl Engine {
         let kind = EventKind::RecordDeleted;
         let change = Change::Delete { cid, at, event: Some(kind) };
         let applied = deps.index.apply(vec![change]).await.map_err(|e| EngineError::Index(Op::Delete, e))?;
+        self.0.usage.forget(&cid);
         self.0.tail.wake();
         let seq = applied.first().and_then(|a| a.seq);
         self.0.events.emit(Notice { seq, at, kind, cid, labels: Arc::default() });

@@ -32,8 +32,17 @@ impl UsageCounts {
         self.add(cid, Usage { pulls: 0, lookups: 1 });
     }
 
+    /// What was counted of a record that is gone is not that of a later one.
+    pub(crate) fn forget(&self, cid: &Cid) {
+        self.shard(cid).lock().remove(cid);
+    }
+
+    fn shard(&self, cid: &Cid) -> &Mutex<HashMap<Cid, Usage>> {
+        &self.shards[usize::from(cid.digest()[1]) % SHARDS]
+    }
+
     fn add(&self, cid: &Cid, more: Usage) {
-        let mut shard = self.shards[usize::from(cid.digest()[1]) % SHARDS].lock();
+        let mut shard = self.shard(cid).lock();
         let usage = shard.entry(*cid).or_default();
         *usage = usage.plus(more);
     }

@@ -4,14 +4,13 @@ use super::group::Group;
 use super::{EventFilter, EventLogging, Pace, Told};
 use crate::stats::Losses;
 use parking_lot::Mutex;
-use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
-/// Events that wait for a round at most. Beyond, the oldest are lost for everybody.
+/// Events that wait for a round at most. Beyond, new ones are lost for everybody.
 pub(super) const WAITING_MAX: usize = 4_096;
 /// Between two rounds at least: what comes close together is told together.
 const ROUND_GAP: Duration = Duration::from_millis(1);
@@ -40,7 +39,8 @@ pub(super) struct Hub {
 
 #[derive(Debug, Default)]
 struct Waiting {
-    events: VecDeque<Arc<Told>>,
+    events: Vec<Arc<Told>>,
+    /// Events that came after them.
     passed: u64,
 }
 
@@ -79,10 +79,10 @@ impl Hub {
         let first = {
             let mut waiting = self.waiting.lock();
             if waiting.events.len() >= WAITING_MAX {
-                waiting.events.pop_front();
                 waiting.passed += 1;
+                return;
             }
-            waiting.events.push_back(told);
+            waiting.events.push(told);
             waiting.events.len() == 1
         };
         if first {
@@ -158,13 +158,14 @@ impl Hub {
         let begun = std::time::Instant::now();
         let Waiting { events, passed } = std::mem::take(&mut *self.waiting.lock());
         let groups: Vec<Arc<Group>> = self.groups.lock().all.iter().map(|(group, _)| group.clone()).collect();
-        let events = Vec::from(events);
         let step = ROUND_DELIVERIES / self.counts.all.load(Ordering::Relaxed).max(1) as u64;
         let (mut lost, mut more) = (0, false);
         for group in groups {
-            let left = group.round(passed, &events, step);
+            let left = group.round(&events, passed, step);
             lost = lost.max(left.lost);
             more |= left.more;
+            self.losses.events.add(left.lost * left.listeners as u64 + left.missed);
+            (0..left.slow).for_each(|_| self.fell_behind());
         }
         self.pace.spent(begun.elapsed());
         if lost > 0 {
@@ -173,8 +174,17 @@ impl Hub {
         more
     }
 
+    /// A listener begins to lose events.
+    fn fell_behind(&self) {
+        if self.begin_episode() {
+            tracing::warn!(
+                "a listener reads too slowly and loses events; not said again until it has kept up for a while"
+            );
+        }
+    }
+
     /// Counts an episode of loss; whether it is to be logged.
-    pub(super) fn begin_episode(&self) -> bool {
+    fn begin_episode(&self) -> bool {
         self.losses.episodes.inc();
         self.log.slow
     }

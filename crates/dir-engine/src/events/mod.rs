@@ -67,7 +67,7 @@ impl Default for EventLogging {
     }
 }
 
-/// The fan-out. Bounded: a listener that does not keep up loses the oldest events and learns how many.
+/// The fan-out. Bounded: a listener that does not keep up has what came first and does not hear what is new.
 #[derive(Debug)]
 pub struct Events(Arc<Hub>);
 

@@ -1,4 +1,5 @@
 use super::*;
+use futures::FutureExt;
 use std::collections::HashSet;
 use std::future::poll_fn;
 use std::task::Poll;
@@ -90,7 +91,7 @@ async fn a_batch_is_encoded_once_for_all_who_want_the_same() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn at_the_buffer_nothing_is_lost_and_one_more_costs_the_oldest() {
+async fn at_the_buffer_nothing_is_lost_and_beyond_it_what_is_new() {
     let mut test = Test::new(4);
     let mut slow = test.events.listen();
     let mut quick = test.events.listen();
@@ -104,10 +105,43 @@ async fn at_the_buffer_nothing_is_lost_and_one_more_costs_the_oldest() {
         test.emit(1);
         test.hear(&mut quick, test.next - 1..test.next).await;
     }
-    assert_eq!(slow.next().await, Some(Err(1)));
-    test.hear(&mut slow, 5..9).await;
+    assert_eq!(test.losses.events.get(), 1, "counted when it happens, whether it is asked for or not");
+    // It has what it was behind, and then what comes; the one in between it has not.
+    let batch = poll_fn(|cx| slow.poll_batch(cx)).await.unwrap();
+    assert_eq!(batch.events().len(), 4);
+    test.emit(1);
+    test.hear(&mut quick, 9..10).await;
+    assert_eq!(batch.events()[0].notice, pushed(4));
+    test.hear(&mut slow, 9..10).await;
+    assert_eq!(slow.next().now_or_never(), Some(Some(Err(1))));
     assert!(hears_nothing(&mut slow).await && hears_nothing(&mut quick).await);
     assert_eq!(test.losses.events.get(), 1);
+}
+
+/// A stuck listener costs what its buffer costs, and takes nothing from others, who share what they have.
+#[tokio::test]
+async fn a_stuck_listener_keeps_what_came_first() {
+    let mut test = Test::new(8);
+    let mut stuck = test.events.listen();
+    let mut quick = test.events.listen();
+    for _ in 0..30 {
+        test.emit(3);
+        test.hear(&mut quick, test.next - 3..test.next).await;
+    }
+    assert_eq!(test.events.0.join(EventFilter::default()).kept(), 0);
+    assert_eq!(test.losses.events.get(), 90 - 8);
+    test.hear(&mut stuck, 0..8).await;
+    assert_eq!(stuck.next().await, Some(Err(90 - 8)));
+    test.emit(2);
+    test.hear(&mut stuck, 90..92).await;
+    test.hear(&mut quick, 90..92).await;
+    assert_eq!(test.losses.episodes.get(), 1);
+    drop(quick);
+    test.emit(8);
+    drop(stuck);
+    let mut late = test.events.listen();
+    test.emit(1);
+    test.hear(&mut late, 100..101).await;
 }
 
 #[tokio::test]
@@ -119,8 +153,9 @@ async fn a_burst_above_the_buffer_is_lost_by_all_and_a_rare_event_in_it_by_nobod
     let gone = notice(EventKind::RecordDeleted, b"gone");
     test.events.emit(gone.clone());
     test.emit(10);
+    assert_eq!(all.next().await, Some(Ok(gone.clone())));
+    test.hear(&mut all, 0..3).await;
     assert_eq!(all.next().await, Some(Err(7)));
-    test.hear(&mut all, 6..10).await;
     assert_eq!(deletes.next().await, Some(Ok(gone)));
     assert!(hears_nothing(&mut deletes).await);
     assert_eq!(test.losses.events.get(), 7);
@@ -134,8 +169,8 @@ async fn what_waits_for_a_round_is_bounded_and_its_loss_is_known_to_all() {
     test.emit(most);
     test.hear(&mut all, 0..most).await;
     test.emit(most + 3);
+    test.hear(&mut all, most..2 * most).await;
     assert_eq!(all.next().await, Some(Err(3)));
-    test.hear(&mut all, most + 3..test.next).await;
     assert!(hears_nothing(&mut all).await);
 }
 
@@ -205,8 +240,9 @@ async fn an_episode_of_loss_is_one_line_whatever_is_lost_in_it() {
             test.emit(1);
             test.hear(&mut quick, test.next - 1..test.next).await;
         }
+        test.hear(&mut slow, test.next - 3..test.next - 1).await;
         assert_eq!(slow.next().await, Some(Err(1)));
-        test.hear(&mut slow, test.next - 2..test.next).await;
+        assert!(hears_nothing(&mut slow).await);
         assert_eq!(lines(), 1, "catching up for a moment ends no episode");
     }
     assert_eq!(test.losses.events.get(), 50);
@@ -215,15 +251,15 @@ async fn an_episode_of_loss_is_one_line_whatever_is_lost_in_it() {
         test.emit(1);
         test.hear(&mut quick, test.next - 1..test.next).await;
     }
-    assert_eq!(slow.next().await, Some(Err(1)));
     assert_eq!(lines(), 2, "it had kept up for a while");
+    test.hear(&mut slow, test.next - 3..test.next - 1).await;
+    assert_eq!(slow.next().await, Some(Err(1)));
     // Too many at once are nobody's slowness: one line, for all.
-    test.hear(&mut slow, test.next - 2..test.next).await;
     for _ in 0..5 {
         test.emit(10);
         for listener in [&mut slow, &mut quick] {
+            test.hear(listener, test.next - 10..test.next - 8).await;
             assert_eq!(listener.next().await, Some(Err(8)));
-            test.hear(listener, test.next - 2..test.next).await;
         }
     }
     assert_eq!(lines(), 3);

@@ -34,7 +34,7 @@ async fn listeners_hear_what_happens_from_then_on() {
 }
 
 #[tokio::test]
-async fn a_slow_listener_loses_the_oldest_and_knows_how_many() {
+async fn a_slow_listener_loses_what_is_new_and_knows_how_many() {
     let world = World::with(EngineConfig { event_buffer: 4, ..EngineConfig::default() });
     let mut slow = world.engine.events().listen();
     let mut quick = world.engine.events().listen();
@@ -42,8 +42,12 @@ async fn a_slow_listener_loses_the_oldest_and_knows_how_many() {
         world.push(&format!("r{n}")).await.unwrap();
         quick.next().await.unwrap().unwrap();
     }
+    for n in 0..4 {
+        assert_eq!(slow.next().await.unwrap().unwrap().cid, cid(&format!("r{n}")));
+    }
     assert_eq!(slow.next().await, Some(Err(6)));
-    assert_eq!(slow.next().await.unwrap().unwrap().cid, cid("r6"));
+    world.push("later").await.unwrap();
+    assert_eq!(slow.next().await.unwrap().unwrap().cid, cid("later"));
 }
 
 #[tokio::test]

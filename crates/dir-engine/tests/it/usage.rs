@@ -38,3 +38,15 @@ async fn counts_that_are_not_taken_are_kept() {
     world.engine.flush_usage().await.unwrap();
     assert_eq!(counted(&world, &a).await, Usage { pulls: 0, lookups: 2 });
 }
+
+#[tokio::test]
+async fn counts_of_a_record_that_was_deleted_are_not_those_of_the_next() {
+    let world = World::new();
+    let record = world.push("a").await.unwrap();
+    world.pull(&record).await.unwrap();
+    world.engine.delete(&record).await.unwrap();
+    assert_eq!(world.push("a").await.unwrap(), record);
+    world.pull(&record).await.unwrap();
+    world.engine.flush_usage().await.unwrap();
+    assert_eq!(counted(&world, &record).await, Usage { pulls: 1, lookups: 0 });
+}
