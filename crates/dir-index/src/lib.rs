@@ -25,6 +25,7 @@ mod plan;
 mod popular;
 mod posting;
 mod postings;
+mod quote;
 mod rank;
 mod sketch;
 mod texts;

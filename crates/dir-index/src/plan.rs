@@ -7,6 +7,7 @@
 use crate::fold::fold;
 use crate::label::Label;
 use crate::pattern::Pattern;
+use crate::quote::quoted;
 use dir_core::query::{Filter, Query, QueryError, QueryKind};
 use std::collections::BTreeMap;
 
@@ -375,19 +376,6 @@ fn parse_id(value: &str) -> Result<u64, &'static str> {
             .ok_or("value out of range"),
         _ => Err("invalid syntax"),
     })
-}
-
-/// A client's text inside a message: quotes, backslashes and control characters escaped.
-fn quoted(value: &str) -> String {
-    let mut out = String::with_capacity(value.len());
-    for c in value.chars() {
-        match c {
-            '"' | '\\' => out.extend(['\\', c]),
-            c if c.is_control() => out.extend(c.escape_default()),
-            c => out.push(c),
-        }
-    }
-    out
 }
 
 fn known_severity(value: &str) -> Result<(), QueryError> {
