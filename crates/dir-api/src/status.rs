@@ -16,6 +16,8 @@ use tonic::{Code, Status};
 pub(crate) const GRPC_STATUS: &str = "grpc-status";
 /// How texts of the generated codec begin.
 const GENERATED_CODEC: &str = "failed to decode Protobuf message: ";
+/// Names of generated code that are not those of the API: what they are there.
+const GENERATED_NAMES: [(&str, &str); 2] = [("SearchCiDsRequest", "SearchCIDsRequest"), (".r#type", ".type")];
 /// Longest path that is repeated where a text is sent twice: as the text, and in the details.
 const PATH_MAX: usize = 512;
 
@@ -68,6 +70,7 @@ pub(crate) fn pushed(error: &WireError) -> Status {
 pub(crate) fn unmarshal(error: &dyn std::fmt::Display) -> Status {
     let text = error.to_string();
     let cause = text.strip_prefix(GENERATED_CODEC).unwrap_or(&text);
+    let cause = GENERATED_NAMES.iter().fold(cause.to_owned(), |cause, (ours, api)| cause.replace(ours, api));
     Status::internal(format!("grpc: failed to unmarshal the received message: {cause}"))
 }
 

@@ -78,6 +78,14 @@ impl TryFrom<search::SearchRecordsRequest> for Query {
     }
 }
 
+impl TryFrom<search::ListRecordSummariesRequest> for Query {
+    type Error = ConvertError;
+
+    fn try_from(r: search::ListRecordSummariesRequest) -> Result<Self, ConvertError> {
+        query(r.queries, r.limit, r.offset, r.sort_mode)
+    }
+}
+
 impl TryFrom<search::CountRecordsRequest> for Query {
     type Error = ConvertError;
 

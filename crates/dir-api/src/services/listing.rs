@@ -64,8 +64,7 @@ fn name(number: i32) -> String {
 pub(crate) async fn summaries(app: &Inner, id: HeaderValue, request: Request<RequestBody>) -> Response<Body> {
     let (engine, limit) = (&app.engine, app.config.max_send_msg_size);
     let check = RecordCheck::by(&request);
-    // Same fields, same numbers as a search.
-    rpc::unary(request, |message: pb::SearchCiDsRequest| async move {
+    rpc::unary(request, |message: pb::ListRecordSummariesRequest| async move {
         let query = check.view()?.of(Query::try_from(message).map_err(status::convert)?);
         let page = engine.summaries(&query).await.map_err(|e| status::engine(&e, &id))?;
         let answer = pb::ListRecordSummariesResponse {
@@ -118,11 +117,15 @@ pub(crate) async fn explained(engine: &Engine, query: &Query, reads: bool) -> Op
             ("filtered-by-policy", text.to_owned())
         }
         Emptiness::NoMatch => ("no-match", "no record matches the filters".to_owned()),
+        Emptiness::BeyondOffset(1) => {
+            ("beyond-offset", "1 record matches, and it is before the offset".to_owned())
+        }
         Emptiness::BeyondOffset(matches) => {
             ("beyond-offset", format!("{matches} records match, all of them before the offset"))
         }
         // They have come since.
         Emptiness::Matching(_) if !reads => return None,
+        Emptiness::Matching(1) => ("unreadable", "1 record matches, and it could not be read".to_owned()),
         Emptiness::Matching(matches) => {
             ("unreadable", format!("{matches} records match, and none of them could be read"))
         }

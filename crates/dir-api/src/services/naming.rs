@@ -1,5 +1,5 @@
 //! `agntcy.dir.naming.v1.NamingService` and `agntcy.dir.identity.v1.IdentityService`: one implementation. Requests and
-//! answers of `Resolve` are the same message in both packages, and so are the requests for a state.
+//! answers of `Resolve` are the same message in both packages; the requests for a state have the same fields.
 
 use super::rpc::{self, encode};
 use crate::app::Inner;
@@ -57,7 +57,7 @@ pub(crate) async fn verification(
     id: HeaderValue,
     request: Request<RequestBody>,
 ) -> Response<Body> {
-    state(app, id, request, || {
+    state::<naming::GetVerificationInfoRequest>(app, id, request, || {
         encode(&naming::GetVerificationInfoResponse {
             verified: false,
             verification: None,
@@ -73,29 +73,46 @@ pub(crate) async fn identity_status(
     id: HeaderValue,
     request: Request<RequestBody>,
 ) -> Response<Body> {
-    state(app, id, request, || encode(&identity::GetIdentityStatusResponse::default())).await
+    let empty = || encode(&identity::GetIdentityStatusResponse::default());
+    state::<identity::GetIdentityStatusRequest>(app, id, request, empty).await
+}
+
+/// A request for the state of a record.
+trait AsksState: Message + Default {
+    /// CID, name and version.
+    fn parts(self) -> [Option<String>; 3];
+}
+
+impl AsksState for naming::GetVerificationInfoRequest {
+    fn parts(self) -> [Option<String>; 3] {
+        [self.cid, self.name, self.version]
+    }
+}
+
+impl AsksState for identity::GetIdentityStatusRequest {
+    fn parts(self) -> [Option<String>; 3] {
+        [self.cid, self.name, self.version]
+    }
 }
 
 /// The state of the record that a request names: by CID, which is taken as it is, or as the newest of a name.
-async fn state(
+async fn state<M: AsksState>(
     app: &Inner,
     id: HeaderValue,
     request: Request<RequestBody>,
     answer: impl FnOnce() -> Bytes,
 ) -> Response<Body> {
     let (engine, touched) = (&app.engine, Touched::by(&request));
-    rpc::unary(request, |message: naming::GetVerificationInfoRequest| async move {
-        let cid = message.cid.unwrap_or_default();
+    rpc::unary(request, |message: M| async move {
+        let [cid, name, version] = message.parts().map(Option::unwrap_or_default);
         if let Ok(cid) = cid.parse() {
             touched.record(cid);
         }
         if cid.is_empty() {
-            let name = message.name.unwrap_or_default();
             touched.name(&name);
             if name.is_empty() {
                 return Err(Status::invalid_argument("either cid or name is required"));
             }
-            let version = message.version.unwrap_or_default();
             engine.resolve_newest(&name, &version).await.map_err(|e| status::engine(&e, &id))?;
         }
         Ok(answer())

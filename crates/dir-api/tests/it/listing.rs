@@ -158,7 +158,7 @@ async fn an_empty_answer_of_records_explains_itself_too() {
     let node = Node::with(Setup { engine, ..Setup::default() }).await;
     let never = tokio_util::sync::CancellationToken::new();
     node.engine.rebuild(&dir_engine::MemoryJournal::default(), &never).await.unwrap();
-    push(&node, vec![message(&json("a"))]).await;
+    push(&node, vec![message(&json("a")), message(&json("b"))]).await;
     let why = async |name: &str| {
         let queries = vec![query(RecordQueryType::Name, name)];
         let request = SearchRecordsRequest { queries, ..Default::default() };
@@ -168,13 +168,16 @@ async fn an_empty_answer_of_records_explains_itself_too() {
             count += 1;
         }
         let trailers = soon(found.trailers()).await.unwrap().unwrap_or_default();
-        (count, trailers.get("directory-empty-reason").map(|reason| reason.to_str().unwrap().to_owned()))
+        let get = |key: &str| trailers.get(key).map(|value| value.to_str().unwrap().to_owned());
+        (count, get("directory-empty-reason").zip(get("directory-empty-detail")))
     };
+    let says = |reason: &str, detail: &str| (0, Some((reason.to_owned(), detail.to_owned())));
     assert_eq!(why("a").await, (1, None));
-    assert_eq!(why("b").await, (0, Some("no-match".to_owned())));
+    assert_eq!(why("c").await, says("no-match", "no record matches the filters"));
     // A record that cannot be read is left out, which is another reason.
     node.store.mood(Mood::Unavailable);
-    assert_eq!(why("a").await, (0, Some("unreadable".to_owned())));
+    assert_eq!(why("a").await, says("unreadable", "1 record matches, and it could not be read"));
+    assert_eq!(why("*").await, says("unreadable", "2 records match, and none of them could be read"));
 }
 
 #[tokio::test]
@@ -196,6 +199,9 @@ async fn an_empty_answer_explains_itself() {
     let (count, reason, _) = why(&node, SearchCiDsRequest { queries: other, ..Default::default() }).await;
     assert_eq!((count, reason.as_deref()), (0, Some("no-match")));
     let (_, reason, detail) = why(&node, SearchCiDsRequest { offset: Some(1), ..Default::default() }).await;
-    let text = "1 records match, all of them before the offset";
+    let text = "1 record matches, and it is before the offset";
     assert_eq!((reason.as_deref(), detail.as_deref()), (Some("beyond-offset"), Some(text)));
+    push(&node, vec![message(&json("b"))]).await;
+    let (_, _, detail) = why(&node, SearchCiDsRequest { offset: Some(2), ..Default::default() }).await;
+    assert_eq!(detail.as_deref(), Some("2 records match, all of them before the offset"));
 }

@@ -8,6 +8,9 @@ use dir_proto::agntcy::dir::core::v1::Record;
 use futures::StreamExt;
 use http::{HeaderMap, Method, Request, Version};
 use prost::Message;
+use prost::encoding::WireType;
+use prost_types::DescriptorProto;
+use std::collections::BTreeMap;
 use tokio::net::TcpStream;
 use tonic::Code;
 use tonic::metadata::MetadataValue;
@@ -251,4 +254,50 @@ async fn a_panic_is_an_internal_error_and_nothing_else_notices() {
     assert_eq!(soon(open.into_inner().message()).await.unwrap().unwrap().cid, known);
     assert_eq!(node.sample(&["handled", "Lookup", "\"Internal\""]), Some(1.0));
     assert_eq!(push(&node, vec![record("new")]).await, [cid(&json("new"))]);
+}
+
+/// Every declared message, by its full name.
+fn declared() -> BTreeMap<String, DescriptorProto> {
+    let files = &dir_proto::file_descriptor_set().file;
+    let all = files.iter().flat_map(|file| file.message_type.iter().map(move |message| (file, message)));
+    all.map(|(file, message)| (format!(".{}.{}", file.package(), message.name()), message.clone())).collect()
+}
+
+#[tokio::test]
+async fn bytes_that_do_not_parse_are_told_of_in_the_names_of_the_api() {
+    let node = Node::start().await;
+    let (messages, mut told) = (declared(), 0);
+    for file in &dir_proto::file_descriptor_set().file {
+        for (service, method) in file.service.iter().flat_map(|s| s.method.iter().map(move |m| (s, m))) {
+            let path = format!("/{}.{}/{}", file.package(), service.name(), method.name());
+            let request = &messages[method.input_type()];
+            for field in &request.field {
+                // A group: nothing in the API is one.
+                let number = u32::try_from(field.number()).unwrap();
+                let mut broken = bytes::BytesMut::new();
+                prost::encoding::encode_key(number, WireType::StartGroup, &mut broken);
+                let status = call(&node, &path, vec![broken.freeze()]).await.status;
+                if status.code() == Code::Unimplemented {
+                    continue;
+                }
+                assert_eq!(status.code(), Code::Internal, "{path}: {}", status.message());
+                let text = status.message().strip_prefix("grpc: failed to unmarshal the received message: ");
+                let named = format!("{}.{}: ", request.name(), field.name());
+                // The bytes of a pushed record are not read by generated code.
+                let raw = path.ends_with("StoreService/Push");
+                assert!(
+                    text.is_some_and(|text| raw || text.starts_with(&named)),
+                    "{path}: {text:?}, not {named}"
+                );
+                told += 1;
+            }
+        }
+    }
+    assert!(told > 30, "{told}");
+    // Inside, too.
+    let wrong = bytes::Bytes::from_static(&[0x0a, 0x02, 0x0a, 0x00]);
+    let status = call(&node, "/agntcy.dir.search.v1.SearchService/SearchCIDs", vec![wrong]).await.status;
+    let text =
+        "grpc: failed to unmarshal the received message: RecordQuery.type: SearchCIDsRequest.queries: ";
+    assert!(status.message().starts_with(text), "{}", status.message());
 }
