@@ -38,6 +38,8 @@ const PING_TIMEOUT: Duration = Duration::from_secs(20);
 /// Flow control windows: bulk pulls should not wait for window updates.
 const STREAM_WINDOW: u32 = 4 * 1024 * 1024;
 const CONNECTION_WINDOW: u32 = 16 * 1024 * 1024;
+/// Headers of an answer: room for servers and proxies that repeat what they refuse in their error's text.
+pub(crate) const ANSWER_HEADERS: u32 = 64 * 1024;
 
 /// A client of one directory server. Cloning is cheap and shares the connection, which is made by the first call and
 /// made again, with the credentials of that moment, whenever it is gone.
@@ -308,5 +310,6 @@ fn endpoint(config: &ClientConfig, target: &Target, tls: bool) -> Result<Endpoin
         .http2_keep_alive_interval(PING_EVERY)
         .keep_alive_timeout(PING_TIMEOUT)
         .initial_stream_window_size(STREAM_WINDOW)
-        .initial_connection_window_size(CONNECTION_WINDOW))
+        .initial_connection_window_size(CONNECTION_WINDOW)
+        .http2_max_header_list_size(ANSWER_HEADERS))
 }

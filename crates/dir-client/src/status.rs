@@ -13,6 +13,10 @@ const RATE_LIMIT: &str = "rate limit";
 /// The words by which a server ends the calls of a connection whose certificate has come to its end.
 const IDENTITY_EXPIRED: &str = "identity expired";
 
+/// The words of servers and proxies about headers, of a call or of an answer, that are larger than one side takes.
+const HEADERS_TOO_LARGE: [&str; 3] =
+    ["metadata size", "header list size", "mapped from HTTP status code 431"];
+
 /// Whether the connection broke under the call (as opposed to a server that answered, or one that was never reached),
 /// or the server asked to come back, or the connection has outlived the certificate it was made with: the cases in
 /// which the same call may work on another connection, which is made with the credentials of its own moment.
@@ -20,6 +24,9 @@ pub(crate) fn is_break(status: &Status, faults: &Faults) -> bool {
     let hopeless = faults.get().is_some_and(|fault| fault.kind() != Kind::Disconnected);
     // A handshake that was cut off is a break like any other: a server that stops does that.
     if hopeless || dial_error(status).is_some_and(|error| error.kind() != Kind::Disconnected) {
+        return false;
+    }
+    if unreadable(status) {
         return false;
     }
     let asked_back = match status.code() {
@@ -42,20 +49,55 @@ pub(crate) fn explain(what: &str, status: &Status, faults: &Faults) -> ClientErr
     }
     if status.source().is_some() {
         return faults.get().unwrap_or_else(|| {
+            if unreadable(status) || perhaps_unreadable(status) {
+                return too_much_said(what, status);
+            }
             let cause = format!("the connection broke: {}", root_cause(status));
             ClientError::new(Kind::Disconnected, what, cause, "")
         });
     }
     let message = status.message();
-    if message.contains(NOT_GRPC) {
+    if message.contains(NOT_GRPC) && !is_about_headers(message) {
         return not_grpc(what, status);
     }
     let cause = if message.is_empty() { format!("{:?}", status.code()) } else { message.to_owned() };
     ClientError::new(kind_of(status.code(), message), what, cause, "")
 }
 
+/// Whether this side of HTTP/2 refused what the server answered. It answers the same again.
+fn unreadable(status: &Status) -> bool {
+    chain(status)
+        .filter_map(|e| e.downcast_ref::<h2::Error>())
+        .any(|e| e.is_library() && (e.is_reset() || e.is_go_away()))
+}
+
+/// Whether the server had answered in full when it ended the stream (RFC 9113, section 8.1), and yet there is no answer:
+/// it was refused here, and that is forgotten over the server's word. It may be tried again, for want of certainty.
+fn perhaps_unreadable(status: &Status) -> bool {
+    let mut errors = chain(status).filter_map(|e| e.downcast_ref::<h2::Error>());
+    errors.any(|e| e.is_reset() && e.reason() == Some(h2::Reason::NO_ERROR))
+}
+
+fn too_much_said(what: &str, status: &Status) -> ClientError {
+    let cause = format!(
+        "the answer is not taken: its headers are larger than {} KiB, or malformed ({})",
+        crate::client::ANSWER_HEADERS / 1024,
+        root_cause(status)
+    );
+    let next = "the same call is answered in the same way: the server may repeat a long value of it in an error's \
+                text; shorten what is sent, or update the server";
+    ClientError::new(Kind::Internal, what, cause, next)
+}
+
+fn is_about_headers(message: &str) -> bool {
+    HEADERS_TOO_LARGE.iter().any(|words| message.contains(words))
+}
+
 fn kind_of(code: Code, message: &str) -> Kind {
     match code {
+        Code::ResourceExhausted | Code::Internal | Code::Unknown if is_about_headers(message) => {
+            Kind::TooLarge
+        }
         Code::InvalidArgument => Kind::Invalid,
         Code::NotFound => Kind::NotFound,
         Code::FailedPrecondition | Code::AlreadyExists | Code::Aborted => Kind::Precondition,
@@ -115,6 +157,9 @@ mod tests {
             (Code::ResourceExhausted, "rate limit exceeded", Kind::RateLimited),
             (Code::ResourceExhausted, "grpc: received message larger than max (5 vs. 4)", Kind::TooLarge),
             (Code::ResourceExhausted, "too many streams", Kind::Unavailable),
+            (Code::ResourceExhausted, "received metadata size exceeds hard limit", Kind::TooLarge),
+            (Code::Internal, "header list size to send violates the maximum size", Kind::TooLarge),
+            (Code::Unknown, "grpc-status header missing, mapped from HTTP status code 431", Kind::TooLarge),
             (Code::OutOfRange, "decoded message length too large", Kind::TooLarge),
             (Code::Unavailable, "draining", Kind::Unavailable),
             (Code::DeadlineExceeded, "late", Kind::Timeout),

@@ -153,6 +153,24 @@ async fn one_bad_document_does_not_stop_the_others() {
 }
 
 #[tokio::test]
+async fn errors_with_long_texts_are_no_breaks() {
+    for size in [40_000, 100_000, 1_000_000] {
+        let fake = Fake::refusing(Status::invalid_argument("x".repeat(size))).await;
+        let (answers, rest) = push(&fake, 1, LONG).await;
+        let error = answers[0].as_ref().unwrap_err();
+        let kind = if size < 64 * 1024 { Kind::Invalid } else { Kind::Internal };
+        assert_eq!((error.kind(), rest.len()), (kind, 0), "{size}: {:.300}", error.cause());
+        assert!(!error.next_step().contains("try again"), "{error:?}");
+        // Neither are they something that a watch waits out.
+        let calls = || fake.shown.lock().unwrap().len();
+        let before = calls();
+        let mut watch = client(&fake.address, LONG).await.watch(WatchRequest::default());
+        assert_eq!(watch.next(|_, _| ()).await.unwrap_err().kind(), kind);
+        assert_eq!(calls(), before + 1);
+    }
+}
+
+#[tokio::test]
 async fn a_failure_that_overtakes_answers_names_the_right_document() {
     // The transport refuses document 4 as soon as it arrives, before anything ahead of it is answered.
     let fake = Fake::start(|stream, _, message| match (stream, is(message, 4)) {

@@ -77,6 +77,7 @@ struct Service {
     seen: Seen,
     streams: Arc<Mutex<usize>>,
     half_closed: Arc<Mutex<usize>>,
+    refusal: Arc<Mutex<Option<Status>>>,
 }
 
 impl NamedService for Service {
@@ -165,6 +166,9 @@ impl tower::Service<http::Request<tonic::body::Body>> for Service {
         let header = request.headers().get("authorization");
         let header = header.map(|value| value.to_str().unwrap().to_owned());
         self.shown.lock().unwrap().push(header);
+        if let Some(status) = self.refusal.lock().unwrap().clone() {
+            return Box::pin(async move { Ok(status.into_http()) });
+        }
         let talk = Talk(self.clone());
         Box::pin(async move {
             let mut grpc = tonic::server::Grpc::new(Raw);
@@ -216,6 +220,7 @@ pub(crate) struct Fake {
     pub(crate) seen: Seen,
     pub(crate) shown: Shown,
     half_closed: Arc<Mutex<usize>>,
+    refusal: Arc<Mutex<Option<Status>>>,
     task: JoinHandle<()>,
 }
 
@@ -224,6 +229,13 @@ impl Fake {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap().to_string();
         Self::over(address, tokio_stream::wrappers::TcpListenerStream::new(listener), script)
+    }
+
+    /// Answers every call with this status alone, before it reads a message.
+    pub(crate) async fn refusing(status: Status) -> Self {
+        let fake = Self::start(|_, _, _| Say::Hang).await;
+        *fake.refusal.lock().unwrap() = Some(status);
+        fake
     }
 
     /// Serves connections that somebody else accepts.
@@ -249,18 +261,19 @@ impl Fake {
         I: AsyncRead + AsyncWrite + Connected + Unpin + Send + 'static,
     {
         let seen = Seen::default();
-        let (half_closed, shown) = (Arc::default(), Shown::default());
+        let (half_closed, refusal, shown) = (Arc::default(), Arc::default(), Shown::default());
         let service = Service {
             shown: Arc::clone(&shown),
             script: Arc::new(script),
             seen: Arc::clone(&seen),
             streams: Arc::default(),
             half_closed: Arc::clone(&half_closed),
+            refusal: Arc::clone(&refusal),
         };
         let server =
             server.add_service(Watching(service.clone())).add_service(service).serve_with_incoming(incoming);
         let task = tokio::spawn(async move { server.await.unwrap() });
-        Self { address, seen, shown, half_closed, task }
+        Self { address, seen, shown, half_closed, refusal, task }
     }
 
     /// How many streams the client ended as the protocol wants it, by a half-close.
