@@ -71,7 +71,7 @@ pub(crate) struct GlobalArgs {
     tls_key_file: Option<String>,
     /// Longest wait for the SVID, for the connection and for each answer: 500ms, 30s, 2m
     /// [env: DIRECTORY_CLIENT_TIMEOUT] [default: 30s]
-    #[arg(long, global = true, value_name = "TIME")]
+    #[arg(long, global = true, value_name = "TIME", allow_negative_numbers = true)]
     timeout: Option<String>,
     /// How data is written
     #[arg(short, long, global = true, value_name = "FORMAT", value_enum)]

@@ -8,11 +8,13 @@ mod docs;
 mod documents;
 mod fail;
 mod json;
+mod numbers;
 mod output;
 mod profiles;
 mod progress;
 mod report;
 mod server;
+mod words;
 
 use clap::Parser;
 use std::process::ExitCode;
@@ -24,7 +26,7 @@ fn main() -> ExitCode {
         eprintln!("error: cannot switch core dumps off: {error}");
         return ExitCode::FAILURE;
     }
-    let cli = cli::Cli::parse();
+    let cli = cli::Cli::try_parse().unwrap_or_else(|error| words::pointed(error).exit());
     match tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build() {
         Ok(runtime) => {
             let code = runtime.block_on(commands::run(cli));

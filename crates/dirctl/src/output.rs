@@ -10,7 +10,7 @@ use std::io::{self, IsTerminal, Write};
 pub(crate) enum Format {
     /// For reading.
     Human,
-    /// One JSON document.
+    /// One JSON document, indented.
     Json,
     /// One YAML document.
     Yaml,
@@ -20,6 +20,8 @@ pub(crate) enum Format {
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Out {
     pub(crate) format: Format,
+    /// The command writes a stream of lines, each a JSON document.
+    pub(crate) streams: bool,
 }
 
 impl Out {
@@ -49,7 +51,13 @@ impl Out {
         }
         if self.format != Format::Human && !fail.message.is_empty() {
             // The exit code says that it failed, whoever reads or does not read this.
-            let _ = self.value(&Document { error: fail });
+            let _ = if self.streams {
+                serde_json::to_string(&Document { error: fail })
+                    .map_err(io::Error::other)
+                    .and_then(|t| self.line(t))
+            } else {
+                self.value(&Document { error: fail })
+            };
         }
     }
 
@@ -63,7 +71,7 @@ impl Out {
                 }
                 Ok(())
             }
-            Format::Json => self.line(joined(records, list)),
+            Format::Json => self.line(crate::json::pretty(&joined(records, list))),
             Format::Yaml => self.line(yaml(&joined(records, list)).trim_end()),
         }
     }

@@ -132,7 +132,8 @@ pub(crate) async fn run(cli: Cli) -> u8 {
     start_log(cli.global.quiet);
     let no_color = std::env::var_os("NO_COLOR").is_some_and(|v| !v.is_empty());
     let talk = Talk::new(cli.global.quiet, no_color);
-    let context = Context { out: Out { format: cli.global.format() }, talk, global: cli.global };
+    let out = Out { format: cli.global.format(), streams: matches!(cli.command, Command::Watch(_)) };
+    let context = Context { out, talk, global: cli.global };
     tokio::select! {
         biased;
         done = dispatch(&context, cli.command) => done.unwrap_or_else(|fail| {

@@ -2,7 +2,9 @@
 
 use super::Context;
 use crate::fail::Fail;
+use crate::numbers;
 use crate::output::Format;
+use clap::builder::{PossibleValuesParser, ValueParser};
 use clap::{Arg, ArgAction, ArgMatches, Args, Command, FromArgMatches, ValueEnum};
 use dir_client::{Client, exit};
 use dir_core::Record;
@@ -27,10 +29,10 @@ pub(crate) struct SearchArgs {
     #[command(flatten)]
     filters: Filters,
     /// At most so many (0: all)
-    #[arg(long, default_value_t = 100, value_name = "N")]
+    #[arg(long, default_value_t = 100, value_name = "N", value_parser = numbers::short, allow_negative_numbers = true)]
     limit: u32,
     /// Leave out so many first
-    #[arg(long, default_value_t = 0, value_name = "N")]
+    #[arg(long, default_value_t = 0, value_name = "N", value_parser = numbers::short, allow_negative_numbers = true)]
     offset: u32,
     /// Order of the result
     #[arg(long, value_enum, default_value = "recency")]
@@ -73,6 +75,23 @@ const fn flag(name: &'static str, kind: QueryKind, value: &'static str, help: &'
     FilterFlag { name, kind, value, help }
 }
 
+/// The value of a flag that is true or false: servers take most other texts for false.
+const BOOL: &str = "BOOL";
+const BOOLS: [&str; 2] = ["true", "false"];
+
+/// Kinds whose values may be compared.
+const COMPARED: [QueryKind; 3] = [QueryKind::Version, QueryKind::CreatedAt, QueryKind::SchemaVersion];
+
+impl FilterFlag {
+    fn parser(&self) -> ValueParser {
+        if self.value == BOOL { PossibleValuesParser::new(BOOLS).into() } else { ValueParser::string() }
+    }
+}
+
+fn flag_of(name: &str) -> Option<&'static FilterFlag> {
+    FLAGS.iter().find(|f| f.name == name)
+}
+
 /// In the order of the help text.
 const FLAGS: [FilterFlag; 24] = [
     flag("name", QueryKind::Name, "TEXT", "Name of the record"),
@@ -94,26 +113,21 @@ const FLAGS: [FilterFlag; 24] = [
     flag("module-id", QueryKind::ModuleId, "ID", "Number of a module"),
     flag("locator", QueryKind::Locator, "TYPE[:URL]", "Locator by type, or by type and URL"),
     flag("annotation", QueryKind::Annotation, "KEY[:VALUE]", "Annotation by key, or by key and value"),
-    flag("verified", QueryKind::Verified, "BOOL", "Whether the name is verified"),
-    flag("trusted", QueryKind::Trusted, "BOOL", "Whether a signature is verified"),
+    flag("verified", QueryKind::Verified, BOOL, "Whether the name is verified"),
+    flag("trusted", QueryKind::Trusted, BOOL, "Whether a signature is verified"),
     flag(
         "scan-severity",
         QueryKind::ScanSeverity,
         "LEVEL",
         "Scanned with findings of at least this severity",
     ),
-    flag("scan-safe", QueryKind::ScanSafe, "BOOL", "Whether every scan found it safe"),
+    flag("scan-safe", QueryKind::ScanSafe, BOOL, "Whether every scan found it safe"),
     flag("scan-status", QueryKind::ScanStatus, "TEXT", "Outcome of scans"),
     flag("scan-failure-reason", QueryKind::ScanFailureReason, "TEXT", "Why scans failed"),
     flag("identity", QueryKind::Identity, "TEXT", "Claimed identity"),
     flag("owner", QueryKind::Owner, "TEXT", "Claimed owner"),
-    flag(
-        "identity-verified",
-        QueryKind::IdentityVerified,
-        "BOOL",
-        "Whether the claimed identity is verified",
-    ),
-    flag("owner-verified", QueryKind::OwnerVerified, "BOOL", "Whether the claimed owner is verified"),
+    flag("identity-verified", QueryKind::IdentityVerified, BOOL, "Whether the claimed identity is verified"),
+    flag("owner-verified", QueryKind::OwnerVerified, BOOL, "Whether the claimed owner is verified"),
 ];
 
 /// Filters, in the order of the table and then as written with `--filter`.
@@ -130,6 +144,8 @@ impl Args for Filters {
                     .value_name(f.value)
                     .help(f.help)
                     .action(ArgAction::Append)
+                    .value_parser(f.parser())
+                    .allow_negative_numbers(true)
                     .help_heading(heading),
             )
         });
@@ -169,13 +185,33 @@ impl FromArgMatches for Filters {
 
 /// `kind=value` or `kind!=value`; the value may itself start with a comparison.
 fn parse_filter(text: &str) -> Result<Filter, String> {
-    let (left, value) = text.split_once('=').ok_or("write KIND=VALUE or KIND!=VALUE")?;
+    let Some((left, value)) = text.split_once('=') else {
+        return Err(bare_comparison(text).unwrap_or_else(|| "write KIND=VALUE or KIND!=VALUE".to_owned()));
+    };
     let (name, negate) = left.strip_suffix('!').map_or((left, false), |name| (name, true));
-    let kind = FLAGS.iter().find(|f| f.name == name).map(|f| f.kind).ok_or_else(|| {
-        let names: Vec<_> = FLAGS.iter().map(|f| f.name).collect();
-        format!("{name:?} is no kind of filter; there are {}", names.join(", "))
+    let flag = flag_of(name).ok_or_else(|| {
+        bare_comparison(text).unwrap_or_else(|| {
+            let names: Vec<_> = FLAGS.iter().map(|f| f.name).collect();
+            format!("{name:?} is no kind of filter; there are {}", names.join(", "))
+        })
     })?;
-    Ok(Filter { kind, value: value.to_owned(), negate })
+    if flag.value == BOOL && !BOOLS.contains(&value) {
+        return Err(format!("{name} is {}, not {value:?}", BOOLS.join(" or ")));
+    }
+    Ok(Filter { kind: flag.kind, value: value.to_owned(), negate })
+}
+
+/// What to write instead of a comparison that stands where `=` or `!=` belongs, as in `version>=v1`.
+fn bare_comparison(text: &str) -> Option<String> {
+    let (left, value) = text.split_at(text.find(['<', '>'])?);
+    let (name, equals) = left.strip_suffix('!').map_or((left, "="), |name| (name, "!="));
+    let flag = flag_of(name)?;
+    Some(if COMPARED.contains(&flag.kind) {
+        format!("the comparison is part of the value: write {name}{equals}{value}")
+    } else {
+        let names = FLAGS.iter().filter(|f| COMPARED.contains(&f.kind)).map(|f| f.name);
+        format!("{name} is not compared, only {} are", names.collect::<Vec<_>>().join(", "))
+    })
 }
 
 pub(crate) async fn run(context: &Context, args: SearchArgs) -> Result<u8, Fail> {
@@ -288,7 +324,26 @@ mod tests {
         ] {
             assert_eq!(parse_filter(text), expected, "{text}");
         }
-        assert!(parse_filter("name").is_err());
+        assert!(parse_filter("name").unwrap_err().starts_with("write KIND=VALUE"));
+        for (text, instead) in [
+            ("version>=v1", "version=>=v1"),
+            ("version>v1", "version=>v1"),
+            ("schema-version<=0.8", "schema-version=<=0.8"),
+            ("created-at<2026", "created-at=<2026"),
+            ("version!>=v1", "version!=>=v1"),
+        ] {
+            let told = parse_filter(text).unwrap_err();
+            assert!(told.ends_with(&format!(": write {instead}")), "{text}: {told}");
+            assert!(parse_filter(instead).is_ok());
+        }
+        let told = parse_filter("name>=a").unwrap_err();
+        assert_eq!(told, "name is not compared, only version, schema-version, created-at are");
+        assert!(parse_filter("nam>=a").unwrap_err().contains("no kind of filter"));
+        assert_eq!(parse_filter("verified=true"), filter(QueryKind::Verified, "true", false));
+        for bad in ["maybe", "TRUE", "1", ""] {
+            let told = parse_filter(&format!("trusted!={bad}")).unwrap_err();
+            assert_eq!(told, format!("trusted is true or false, not {bad:?}"));
+        }
         assert!(parse_filter("nam=x").unwrap_err().contains("no kind of filter"));
     }
 }

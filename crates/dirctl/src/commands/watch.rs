@@ -2,6 +2,7 @@
 
 use super::Context;
 use crate::fail::Fail;
+use crate::numbers;
 use clap::Args;
 use dir_client::{ClientError, Watch, exit, wire};
 use dir_core::Cid;
@@ -18,14 +19,14 @@ Examples:
 
 /// Follow the changes of a server, one JSON object a line
 ///
-/// Goes on by itself after a broken connection or a restart of the server, with nothing missing and nothing twice. With
+/// The lines are JSON whatever the output format. Goes on by itself after a broken connection or a restart of the server, with nothing missing and nothing twice. With
 /// --cursor-file it also goes on where the last run ended: the file is written behind each line, so a line may come twice
 /// after a crash, and none is missing.
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct WatchArgs {
     /// Begin behind this change; 0: with the oldest that is kept [default: from now on]
-    #[arg(long, value_name = "SEQ")]
+    #[arg(long, value_name = "SEQ", value_parser = numbers::long, allow_negative_numbers = true)]
     since: Option<u64>,
     /// Keep the cursor in this file, and begin there if it exists
     #[arg(long, value_name = "FILE", conflicts_with = "since")]

@@ -60,6 +60,9 @@ async fn wrong_usage() {
         &["search", "--filter", "x=y"],
         &["search", "--filter", "name"],
         &["search", "--count", "--limit", "3"],
+        &["search", "--verified", "maybe", "--count"],
+        &["search", "--scan-safe", "TRUE"],
+        &["search", "--filter", "trusted=yes"],
         &["health", "--auth-mode", "quantum"],
         &["health", "--timeout", "soon"],
         &["health", "--json", "--output", "yaml"],
@@ -71,6 +74,40 @@ async fn wrong_usage() {
     }
     let ran = run(&[], &["health", "--auth-mode", "quantum"], b"").await;
     assert!(ran.stderr.contains("unsupported auth mode: quantum"), "{ran:?}");
+}
+
+#[tokio::test]
+async fn wrong_usage_is_told_with_what_is_right() {
+    let (_held, address) = nobody();
+    for (args, says) in [
+        (
+            &["search", "--limit", "-1"][..],
+            "'-1' for '--limit <N>': write a whole number from 0 to 4294967295",
+        ),
+        (
+            &["search", "--offset", "abc"],
+            "'abc' for '--offset <N>': write a whole number from 0 to 4294967295",
+        ),
+        (
+            &["watch", "--since", "-1"],
+            "'-1' for '--since <SEQ>': write a whole number from 0 to 18446744073709551615",
+        ),
+        (&["health", "--timeout", "-1"], "--timeout"),
+        (
+            &["search", "--verified", "maybe"],
+            "'maybe' for '--verified <BOOL>'\n  [possible values: true, false]",
+        ),
+        (&["search", "--filter", "owner-verified=maybe"], "owner-verified is true or false, not \"maybe\""),
+        (&["search", "--filter", "version>=v1"], "write version=>=v1"),
+        (&["resolve", "x"], "tip: `dirctl info` shows the newest record of a NAME"),
+        (&["count"], "tip: `dirctl search --count` prints"),
+        (&["events", "listen"], "tip: `dirctl watch` follows"),
+    ] {
+        let ran = run(&[("DIRECTORY_CLIENT_SERVER_ADDRESS", &address)], args, b"").await;
+        assert_eq!((ran.code, ran.stdout.as_str()), (Some(2), ""), "{args:?}: {ran:?}");
+        assert!(ran.stderr.contains(says), "{args:?}: {ran:?}");
+        assert!(!ran.stderr.contains("unexpected argument"), "{args:?}: {ran:?}");
+    }
 }
 
 #[tokio::test]

@@ -81,6 +81,14 @@ async fn search_and_pull_in_three_formats() {
     assert_eq!(node.dirctl(&["pull", id, "--json"]).await.json(), expected);
     let found = node.dirctl(&["search", "--format", "record", "--json"]).await.json();
     assert_eq!(found, serde_json::Value::Array(vec![expected.clone()]));
+    // JSON is indented, whatever is in it.
+    for (args, value) in [
+        (&["pull", id, "--json"][..], expected.clone()),
+        (&["search", "--format", "record", "--json"], vec![expected.clone()].into()),
+    ] {
+        let pretty = serde_json::to_string_pretty(&value).unwrap() + "\n";
+        assert_eq!(node.dirctl(args).await.good(), pretty, "{args:?}");
+    }
     let human = node.dirctl(&["pull", id]).await.good();
     assert_eq!(human, serde_json::to_string_pretty(&expected).unwrap() + "\n");
     let yaml = node.dirctl(&["pull", id, "-o", "yaml"]).await.good();

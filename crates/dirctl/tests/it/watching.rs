@@ -98,6 +98,9 @@ async fn an_expired_cursor_says_what_to_do_in_the_words_of_its_flag() {
     let by_flag = node.dirctl(&["watch", "--since", "1", "--once"]).await;
     let since = by_flag.stderr.rsplit("go on with --since ").next().unwrap().trim().to_owned();
     assert!(by_flag.code == Some(1) && since.parse::<u64>().is_ok(), "{by_flag:?}");
+    // A program that reads lines reads this one too.
+    let json = node.dirctl(&["watch", "--since", "1", "--once", "--json"]).await;
+    assert_eq!((json.stdout.lines().count(), &json.json()["error"]["kind"]), (1, &"precondition".into()));
     std::fs::write(&file, "1").unwrap();
     let by_file = node.dirctl(&["watch", "--cursor-file", name, "--once"]).await;
     assert_eq!(by_file.code, Some(1), "{by_file:?}");
