@@ -75,7 +75,7 @@ mod tests {
             for part in command.split_whitespace() {
                 match part.strip_prefix("--") {
                     Some(flag) => {
-                        assert!(at.get_arguments().any(|a| a.get_long() == Some(flag)), "{command}")
+                        assert!(at.get_arguments().any(|a| a.get_long() == Some(flag)), "{command}");
                     }
                     None => at = at.find_subcommand(part).expect(command),
                 }
