@@ -91,7 +91,12 @@ pub(crate) fn rest_missing(after: Duration) -> Status {
     Status::resource_exhausted(format!("the rest of a message did not come within {}s", after.as_secs()))
 }
 
-/// An answer above the send limit; `what` is `record`, `record metadata`, ….
+/// An answer of many things above the send limit; `todo` says how to ask for less.
+pub(crate) fn answer_too_large(what: &str, size: usize, limit: usize, todo: &str) -> Status {
+    Status::resource_exhausted(format!("failed to send {what}: larger than max ({size} vs. {limit}); {todo}"))
+}
+
+/// A message of a stream above the send limit; `what` is `record` or `record metadata`.
 pub(crate) fn send_too_large(what: &str, size: usize, limit: usize) -> Status {
     Status::internal(format!(
         "failed to send {what}: rpc error: code = ResourceExhausted desc = trying to send message larger than max ({size} vs. {limit})"

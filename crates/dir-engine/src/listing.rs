@@ -20,11 +20,9 @@ pub const SUMMARIES_DEFAULT: u64 = 50;
 /// Summaries of a page at most.
 pub const SUMMARIES_MAX: u64 = 100;
 
-/// A page of rows.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+/// What there is around a page of rows.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Summaries {
-    /// The rows, in the order of the query.
-    pub rows: Vec<Row>,
     /// Whether a record beyond this page matches.
     pub has_more: bool,
     /// Distinct matches, whatever limit and offset.
@@ -53,22 +51,29 @@ impl Engine {
         self.in_time(Op::Values, self.0.deps.index.values(kind)).await
     }
 
-    /// A page of rows. The query's limit is the size of the page: [`SUMMARIES_DEFAULT`] when there is none,
-    /// [`SUMMARIES_MAX`] at most.
-    pub async fn summaries(&self, query: &Query) -> Result<Summaries, EngineError> {
+    /// A page of rows, handed out in the order of the query. The query's limit is the size of the page:
+    /// [`SUMMARIES_DEFAULT`] when there is none, [`SUMMARIES_MAX`] at most. It ends earlier with a row that is not taken.
+    pub async fn summaries(
+        &self,
+        query: &Query,
+        mut take: impl FnMut(&Row) -> bool,
+    ) -> Result<Summaries, EngineError> {
         let size = query.limit.unwrap_or(SUMMARIES_DEFAULT).min(SUMMARIES_MAX);
         let query = Query { limit: None, ..query.clone() };
         let size = usize::try_from(size).unwrap_or(usize::MAX);
         let index = &self.0.deps.index;
         let work = async {
             let page = index.search(&query, None, size).await?;
-            let mut rows = Vec::with_capacity(page.cids.len());
+            let mut has_more = page.next.is_some();
             for cid in &page.cids {
                 // A record that was deleted meanwhile is left out.
-                rows.extend(index.row(cid).await?);
+                let Some(row) = index.row(cid).await? else { continue };
+                if !take(&row) {
+                    has_more = true;
+                    break;
+                }
             }
-            let total = index.count(&query).await?;
-            Ok(Summaries { rows, has_more: page.next.is_some(), total })
+            Ok(Summaries { has_more, total: index.count(&query).await? })
         };
         self.in_time(Op::Summaries, work).await
     }

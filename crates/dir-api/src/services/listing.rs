@@ -12,6 +12,8 @@ use dir_engine::{Emptiness, Engine, LISTED};
 use dir_proto::agntcy::dir::search::v1 as pb;
 use dir_proto::agntcy::dir::search::v1::list_filter_values_response::FieldValues;
 use http::{HeaderValue, Request, Response};
+use prost::Message;
+use prost::encoding::message;
 use tonic::body::Body;
 use tonic::metadata::{MetadataMap, MetadataValue};
 use tonic::{Code, Status};
@@ -29,7 +31,13 @@ pub(crate) async fn values(app: &Inner, id: HeaderValue, request: Request<Reques
             let values = engine.filter_values(kind).await.map_err(|e| status::engine(&e, &id))?;
             answer.fields.push(FieldValues { field: kind as i32, values });
         }
-        sendable("filter values", encode(&answer), limit)
+        let todo = || match answer.fields.as_slice() {
+            [_] => {
+                "this field has too many values to list; search by some of them, with wildcards".to_owned()
+            }
+            _ => "ask for one field at a time".to_owned(),
+        };
+        sendable("filter values", encode(&answer), limit, todo)
     })
     .await
 }
@@ -66,13 +74,25 @@ pub(crate) async fn summaries(app: &Inner, id: HeaderValue, request: Request<Req
     let check = RecordCheck::by(&request);
     rpc::unary(request, |message: pb::ListRecordSummariesRequest| async move {
         let query = check.view()?.of(Query::try_from(message).map_err(status::convert)?);
-        let page = engine.summaries(&query).await.map_err(|e| status::engine(&e, &id))?;
-        let answer = pb::ListRecordSummariesResponse {
-            records: page.rows.iter().map(summary).collect(),
-            has_more: page.has_more,
-            total_count: u32::try_from(page.total).unwrap_or(u32::MAX),
+        let mut page =
+            pb::ListRecordSummariesResponse { records: Vec::new(), has_more: true, total_count: u32::MAX };
+        let mut size = page.encoded_len();
+        // Whoever pushes large texts must not break the pages of everybody: what does not fit is for the next one.
+        let take = |row: &Row| {
+            let summary = summary(row);
+            size += message::encoded_len(1, &summary);
+            let fits = size <= limit || page.records.is_empty();
+            if fits {
+                page.records.push(summary);
+            }
+            fits
         };
-        sendable("record summaries", encode(&answer), limit)
+        let around = engine.summaries(&query, take).await.map_err(|e| status::engine(&e, &id))?;
+        page.has_more = around.has_more;
+        page.total_count = u32::try_from(around.total).unwrap_or(u32::MAX);
+        let next = query.offset.saturating_add(1);
+        let todo = || format!("one record alone is too large here: go on after it, with offset {next}");
+        sendable("record summaries", encode(&page), limit, todo)
     })
     .await
 }
@@ -99,9 +119,15 @@ fn sorted<'a>(texts: impl Iterator<Item = &'a String>) -> Vec<String> {
     texts
 }
 
-fn sendable(what: &str, message: Bytes, limit: usize) -> Result<Bytes, Status> {
+/// `todo` says how to ask for less.
+fn sendable(
+    what: &str,
+    message: Bytes,
+    limit: usize,
+    todo: impl FnOnce() -> String,
+) -> Result<Bytes, Status> {
     if message.len() > limit {
-        return Err(status::send_too_large(what, message.len(), limit));
+        return Err(status::answer_too_large(what, message.len(), limit, &todo()));
     }
     Ok(message)
 }

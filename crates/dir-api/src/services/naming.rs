@@ -35,7 +35,8 @@ pub(crate) async fn resolve(app: &Inner, id: HeaderValue, request: Request<Reque
             // Tag and length of a reference take at least two bytes.
             size += reference.encoded_len() + 2;
             if size > limit {
-                return Err(status::send_too_large("records of a name", size, limit));
+                let todo = "ask for a version, or for a name with fewer records";
+                return Err(status::answer_too_large("records of a name", size, limit, todo));
             }
             answer.records.push(reference);
         }

@@ -1,6 +1,7 @@
 //! `SearchService`: values to filter by, summaries, and empty answers that explain themselves.
 
-use crate::node::{Mood, Node, Setup, json, message, push, soon};
+use crate::node::{Mood, Node, Setup, json, message, push, record, soon};
+use dir_api::AppConfig;
 use dir_proto::agntcy::dir::search::v1::search_service_client::SearchServiceClient;
 use dir_proto::agntcy::dir::search::v1::{
     CountRecordsRequest, ListFilterValuesRequest, ListRecordSummariesRequest, RecordQuery, RecordQueryType,
@@ -138,6 +139,86 @@ async fn a_summary_is_what_the_index_knows_and_no_record_is_read() {
     };
     let status = client(&node).await.list_record_summaries(request).await.unwrap_err();
     assert_eq!(status.code(), Code::InvalidArgument);
+}
+
+fn described(name: &str, letters: usize) -> dir_proto::agntcy::dir::core::v1::Record {
+    let mut value = json(name);
+    value["description"] = "x".repeat(letters).into();
+    message(&value)
+}
+
+#[tokio::test]
+async fn a_page_of_large_summaries_ends_where_a_message_does() {
+    let node = Node::start().await;
+    for n in 0..6 {
+        push(&node, vec![described(&format!("large-{n}"), 1 << 20)]).await;
+        node.clock.advance(Duration::from_secs(1));
+    }
+    push(&node, vec![record("small")]).await;
+    let (mut names, mut sizes, mut goes_on) = (Vec::new(), Vec::new(), true);
+    while goes_on {
+        let offset = u32::try_from(names.len()).unwrap();
+        let (page, has_more, total) = summaries(&node, None, Some(offset), vec![]).await;
+        assert_eq!(total, 7);
+        sizes.push(page.len());
+        names.extend(page.into_iter().map(|summary| summary.name));
+        goes_on = has_more;
+    }
+    assert_eq!(sizes, [4, 3], "the small one and three, then three");
+    let all = ["small", "large-5", "large-4", "large-3", "large-2", "large-1", "large-0"];
+    assert_eq!(names, all);
+}
+
+#[tokio::test]
+async fn a_page_is_as_large_as_it_may_be_and_has_one_record_at_least() {
+    let request = ListRecordSummariesRequest::default();
+    let free = Node::start().await;
+    push(&free, vec![described("a", 300), described("b", 300)]).await;
+    let whole = client(&free).await.list_record_summaries(request.clone()).await.unwrap().into_inner();
+    // There has to be room for `has_more`, and for a count of four bytes more.
+    let size = prost::Message::encoded_len(&whole) + 2 + 4;
+    for (limit, expected) in [(size, 2), (size - 1, 1)] {
+        let app = AppConfig { max_send_msg_size: limit, ..AppConfig::default() };
+        let node = Node::with(Setup { app, ..Setup::default() }).await;
+        push(&node, vec![described("a", 300), described("b", 300)]).await;
+        let (page, has_more, total) = summaries(&node, None, None, vec![]).await;
+        assert_eq!((page.len(), has_more, total), (expected, expected == 1, 2), "{limit}");
+    }
+    let app = AppConfig { max_send_msg_size: 400, ..AppConfig::default() };
+    let node = Node::with(Setup { app, ..Setup::default() }).await;
+    push(&node, vec![described("a", 300)]).await;
+    let refused = async |offset: Option<u32>| {
+        let request = ListRecordSummariesRequest { offset, ..ListRecordSummariesRequest::default() };
+        client(&node).await.list_record_summaries(request).await.map(|_| ()).unwrap_err()
+    };
+    let status = refused(None).await;
+    let begin = "failed to send record summaries: larger than max (";
+    let end = " vs. 400); one record alone is too large here: go on after it, with offset 1";
+    assert_eq!(status.code(), Code::ResourceExhausted);
+    assert!(status.message().starts_with(begin) && status.message().ends_with(end), "{}", status.message());
+    let (page, has_more, total) = summaries(&node, None, Some(1), vec![]).await;
+    assert_eq!((page.len(), has_more, total), (0, false, 1));
+}
+
+#[tokio::test]
+async fn values_that_cannot_be_sent_say_what_can() {
+    let app = AppConfig { max_send_msg_size: 40, ..AppConfig::default() };
+    let node = Node::with(Setup { app, ..Setup::default() }).await;
+    push(&node, vec![record("a")]).await;
+    assert_eq!(values(&node, &[8]).await, [(8, texts(&["technology"]))]);
+    for (fields, todo) in [
+        (vec![], "ask for one field at a time"),
+        (vec![4], "this field has too many values to list; search by some of them, with wildcards"),
+    ] {
+        let status =
+            client(&node).await.list_filter_values(ListFilterValuesRequest { fields }).await.unwrap_err();
+        assert_eq!(status.code(), Code::ResourceExhausted);
+        let text = status.message();
+        assert!(
+            text.starts_with("failed to send filter values: larger than max (") && text.ends_with(todo),
+            "{text}"
+        );
+    }
 }
 
 /// Number of answers, and the trailers that say why there is none.

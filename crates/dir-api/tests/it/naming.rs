@@ -96,8 +96,9 @@ async fn an_answer_that_is_too_large_is_refused_at_its_edge() {
     assert_eq!(resolve(&node, "same1", None).await.unwrap().len(), 3);
     named(&node, "same1", "v1.0.3").await;
     let (code, text) = refused(&node, "same1", None).await;
-    assert_eq!(code, Code::Internal);
-    assert!(text.contains("failed to send records of a name"), "{text}");
+    let expected = "failed to send records of a name: larger than max (312 vs. 300); \
+                    ask for a version, or for a name with fewer records";
+    assert_eq!((code, text.as_str()), (Code::ResourceExhausted, expected));
 }
 
 #[tokio::test]

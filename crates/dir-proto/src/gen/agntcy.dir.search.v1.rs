@@ -231,7 +231,8 @@ pub struct ListRecordSummariesRequest {
     /// Filters, as for a search.
     #[prost(message, repeated, tag = "1")]
     pub queries: ::prost::alloc::vec::Vec<RecordQuery>,
-    /// Size of the page; absent or 0 for 50, at most 100.
+    /// Size of the page; absent or 0 for 50, at most 100. A page of large summaries ends earlier, with `has_more`: the
+    /// next one begins after as many as came.
     #[prost(uint32, optional, tag = "2")]
     pub limit: ::core::option::Option<u32>,
     /// Leave out so many first.
