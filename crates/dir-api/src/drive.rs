@@ -142,7 +142,11 @@ async fn run(mut http: Together<impl Http>, cfg: &ServeConfig, shared: &Shared, 
                 shared.end(why);
                 http.http().go_away();
             }
-            Step::Cut => return,
+            Step::Cut => {
+                // Calls that this ends have not been hung up by the caller.
+                shared.end(Why::Draining);
+                return;
+            }
         }
         alarm.as_mut().reset(times.wake(shared));
     }

@@ -299,7 +299,9 @@ impl Call {
 impl Drop for Call {
     fn drop(&mut self) {
         if !self.finished {
-            self.record(Code::Cancelled, || "the client went away".to_owned());
+            let hung_up = self.method().route.ends_by_hanging_up() && self.conn.ending().is_none();
+            let code = if hung_up { Code::Ok } else { Code::Cancelled };
+            self.record(code, || "the client went away".to_owned());
         }
         self.conn.over();
     }

@@ -112,6 +112,11 @@ impl Route {
         )
     }
 
+    /// Goes on for as long as somebody listens: a caller that hangs up ends it as it should end.
+    pub(crate) const fn ends_by_hanging_up(self) -> bool {
+        matches!(self, Route::Listen | Route::Watch)
+    }
+
     /// Tells of events for as long as somebody listens: what that costs is bounded.
     pub(crate) const fn tells(self) -> bool {
         matches!(self, Route::Listen)

@@ -4,11 +4,17 @@ use crate::frames::call_with;
 use crate::node::{Mood, Node, Setup, push, record, reference, until};
 use bytes::Bytes;
 use dir_core::Principal;
+use dir_proto::agntcy::dir::events::v1::ListenRequest;
+use dir_proto::agntcy::dir::events::v1::event_service_client::EventServiceClient;
+use dir_proto::directory::watch::v1::WatchRequest;
+use dir_proto::directory::watch::v1::watch_service_client::WatchServiceClient;
 use prost::Message;
 use serde_json::Value;
 use std::io::Write;
 use std::sync::{Arc, LazyLock, Mutex};
 use tonic::metadata::MetadataValue;
+use tonic_health::pb::HealthCheckRequest;
+use tonic_health::pb::health_client::HealthClient;
 use tracing_subscriber::fmt::MakeWriter;
 
 /// Lines of the log, as JSON.
@@ -141,4 +147,31 @@ async fn a_failing_store_is_explained_in_the_log_under_the_request_id() {
     assert!(detail.contains("connection refused (secret-host)") && detail.contains(&known), "{detail}");
     until(|| lines.of("Pull").len() == 1).await;
     assert_eq!(lines.of("Pull")[0]["level"], "ERROR");
+}
+
+#[tokio::test]
+async fn a_listener_that_hangs_up_has_ended_its_call_well() {
+    let (lines, _listening) = Lines::listen(tracing::Level::INFO);
+    let node = Node::start().await;
+    let channel = node.channel().await;
+    let heard = EventServiceClient::new(channel.clone()).listen(ListenRequest::default()).await.unwrap();
+    let watched = WatchServiceClient::new(channel.clone()).watch(WatchRequest::default()).await.unwrap();
+    let health = HealthClient::new(channel).watch(HealthCheckRequest::default()).await.unwrap();
+    drop((heard, watched, health));
+    // Other calls do not end so by themselves.
+    for (service, method, code) in [
+        ("agntcy.dir.events.v1.EventService", "Listen", "OK"),
+        ("directory.watch.v1.WatchService", "Watch", "OK"),
+        ("grpc.health.v1.Health", "Watch", "Canceled"),
+    ] {
+        let (service, method) = (format!("\"{service}\""), format!("\"{method}\""));
+        let code = format!("grpc_code=\"{code}\"");
+        until(|| node.sample(&["grpc_server_handled_total", &service, &method, &code]) == Some(1.0)).await;
+    }
+    for method in ["Listen", "Watch"] {
+        let last = lines.of(method).pop().unwrap();
+        assert_eq!(last["fields"]["message"], "finished call");
+        assert_eq!((&last["fields"]["grpc.code"], &last["level"]), (&"OK".into(), &"INFO".into()));
+        assert!(last["fields"]["grpc.error"].is_null());
+    }
 }

@@ -190,8 +190,12 @@ fn stalls(node: &Node) -> Option<f64> {
 async fn abuse_slow_reader_that_shuts_the_window() {
     for window in [0, 1] {
         let (node, cid) = impatient().await;
-        attack(&node, &pulls(&cid, 20, window)).await;
+        let listen = frame(HEADERS, 0x4, 41, &grpc_headers("/agntcy.dir.events.v1.EventService/Listen"));
+        let listen = [listen, frame(0, 0x1, 41, &[0; 5])].concat();
+        attack(&node, &[pulls(&cid, 20, window), listen].concat()).await;
         until(|| stalls(&node) == Some(1.0)).await;
+        let cut = || node.sample(&["grpc_server_handled_total", "\"Listen\"", "\"Canceled\""]);
+        until(|| cut() == Some(1.0)).await;
     }
 }
 
