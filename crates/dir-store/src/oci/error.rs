@@ -1,5 +1,6 @@
 //! What a registry answers when it does not do what was asked.
 
+use dir_core::store::StoreError;
 use serde::Deserialize;
 use std::fmt;
 
@@ -22,6 +23,8 @@ pub(crate) enum RegistryFault {
     Transport(reqwest::Error),
     /// An answer that the specification does not allow.
     Protocol(String),
+    /// This status to a listing of referrers, although the registry has the API: what there is stays unknown.
+    Unlisted(u16),
 }
 
 impl RegistryFault {
@@ -55,8 +58,14 @@ impl RegistryFault {
                 matches!(status, 408 | 425 | 429 | 500..=599) || self.is_unknown_blob()
             }
             RegistryFault::Transport(error) => !error.is_builder() && !error.is_redirect(),
-            RegistryFault::Protocol(_) => false,
+            RegistryFault::Protocol(_) | RegistryFault::Unlisted(_) => false,
         }
+    }
+
+    /// The fault of an error of the store, if it is one of a registry.
+    pub(crate) fn of(error: &StoreError) -> Option<&Self> {
+        let StoreError::Unavailable { source, .. } = error else { return None };
+        source.downcast_ref()
     }
 
     /// Whether a manifest was refused because a blob that it names is not there.
@@ -104,6 +113,12 @@ impl fmt::Display for RegistryFault {
                 Ok(())
             }
             RegistryFault::Protocol(text) => f.write_str(text),
+            RegistryFault::Unlisted(status) => write!(
+                f,
+                "HTTP {status}: the registry cannot say what refers to the records of this repository, because a \
+                 manifest in it is missing or damaged; `dir-admin store audit` names it: put its file back, or \
+                 delete that record and push it again"
+            ),
         }
     }
 }

@@ -53,6 +53,12 @@ impl Learnt {
         }
     }
 
+    /// What is known already stays.
+    pub(super) fn settle(&self, value: bool) {
+        let value = if value { 1 } else { 2 };
+        let _ = self.0.compare_exchange(0, value, Ordering::Relaxed, Ordering::Relaxed);
+    }
+
     pub(super) fn set(&self, value: bool) {
         self.0.store(if value { 1 } else { 2 }, Ordering::Relaxed);
     }
@@ -69,7 +75,7 @@ pub(super) struct Registry {
     read_timeout: Duration,
     /// Whether a blob can be uploaded in one request.
     pub(super) single_upload: Learnt,
-    /// Whether it has the referrers API.
+    /// Whether it has the referrers API: decided once, and not by what one repository answers.
     pub(super) referrers_api: Learnt,
     /// Whether it mounts blobs of other repositories.
     pub(super) mounts: Learnt,

@@ -218,6 +218,9 @@ impl OciStore {
     }
 
     /// Removes a record from one repository, with everything that refers to it.
+    ///
+    /// Refused when the registry cannot say what that is: removed alone, the record would leave referrers behind that
+    /// nobody finds. The error says how to bring the registry to say it.
     async fn remove_record(&self, repository: &str, cid: &Cid, found: &Found) -> Result<u64, StoreError> {
         let subject = found.digest.oci_digest();
         // The record goes last: what was cut off can be repeated.

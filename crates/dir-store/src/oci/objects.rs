@@ -166,7 +166,11 @@ impl Registry {
         let call = Call { content_type: Some(media_type), body: Some(manifest.clone()), ..call };
         let answer = self.send(call).await?;
         if (200..=202).contains(&answer.status) {
-            return Ok(ManifestPut::Done { subject_kept: !answer.header("oci-subject").is_empty() });
+            let subject_kept = !answer.header("oci-subject").is_empty();
+            if subject_kept {
+                self.referrers_api.set(true);
+            }
+            return Ok(ManifestPut::Done { subject_kept });
         }
         let fault = answer.fault();
         if fault.is_unknown_blob() {

@@ -13,6 +13,10 @@ use futures::{StreamExt, TryStreamExt, stream};
 use serde::Deserialize;
 use std::collections::HashSet;
 
+/// What is being done, for errors.
+const LISTING: &str = "list referrers";
+/// What is asked for to find out whether there is a referrers API: no digest.
+const NO_DIGEST: &str = "none";
 /// How often the tag of a list is written again when somebody else wrote it in between.
 const ATTEMPTS: usize = 8;
 
@@ -30,16 +34,44 @@ fn list_tag(subject: &str) -> String {
 
 impl Registry {
     /// Descriptors of everything that refers to the manifest `subject`, which exists in `repository`.
+    ///
+    /// An error when the registry has the API and does not list: Zot answers 404 for every subject of a repository
+    /// with a manifest that it cannot read. That is not to say that there are none.
     async fn listed(&self, repository: &str, subject: &str) -> Result<Vec<Descriptor>, StoreError> {
-        if self.referrers_api.get() != Some(false) {
-            if let Some(found) = self.listed_by_api(repository, subject).await? {
-                self.referrers_api.set(true);
-                return Ok(found);
-            }
-            // A 404 in a repository that has the subject: there is no such API here.
-            self.referrers_api.set(false);
+        if self.referrers_api.get() == Some(false) {
+            return self.listed_by_tag(repository, subject).await;
         }
-        self.listed_by_tag(repository, subject).await
+        match self.listed_by_api(repository, subject).await? {
+            Ok(found) => {
+                self.referrers_api.set(true);
+                Ok(found)
+            }
+            Err(status) if self.has_referrers_api(repository).await? => {
+                Err(self.fault(LISTING, repository, RegistryFault::Unlisted(status)))
+            }
+            Err(_) => self.listed_by_tag(repository, subject).await,
+        }
+    }
+
+    /// Whether the registry has the referrers API: known from an answer of it, or asked for what is no digest.
+    ///
+    /// An API refuses that with 400 before it looks at any repository (distribution-spec 1.1), and where there is none
+    /// it is 404 like any other path. So one repository's trouble decides nothing.
+    async fn has_referrers_api(&self, repository: &str) -> Result<bool, StoreError> {
+        if let Some(known) = self.referrers_api.get() {
+            return Ok(known);
+        }
+        let url = self.url(repository, &format!("referrers/{NO_DIGEST}"));
+        let has = match self.page("look for the referrers API", repository, url, Some(INDEX)).await? {
+            Ok(_) => true,
+            Err(answer) => match answer.status {
+                400 => true,
+                404 | 405 => false,
+                _ => return Err(self.fault("look for the referrers API", repository, answer.fault())),
+            },
+        };
+        self.referrers_api.settle(has);
+        Ok(self.referrers_api.get().unwrap_or(has))
     }
 
     /// Descriptors of everything that refers to `subject`, each once, ours or not.
@@ -54,25 +86,27 @@ impl Registry {
         Ok(listed)
     }
 
+    /// What the API lists, or the status with which it says that it has no list.
     async fn listed_by_api(
         &self,
         repository: &str,
         subject: &str,
-    ) -> Result<Option<Vec<Descriptor>>, StoreError> {
-        const DOING: &str = "list referrers";
+    ) -> Result<Result<Vec<Descriptor>, u16>, StoreError> {
         let mut out = Vec::new();
         let mut url = Some(self.url(repository, &format!("referrers/{subject}")));
         for _ in 0..MAX_PAGES {
             let Some(here) = url else { break };
-            let (body, next) = match self.page(DOING, repository, here, Some(INDEX)).await? {
+            let (body, next) = match self.page(LISTING, repository, here, Some(INDEX)).await? {
                 Ok(page) => page,
-                Err(answer) if matches!(answer.status, 404 | 405) && out.is_empty() => return Ok(None),
-                Err(answer) => return Err(self.fault(DOING, repository, answer.fault())),
+                Err(answer) if matches!(answer.status, 404 | 405) && out.is_empty() => {
+                    return Ok(Err(answer.status));
+                }
+                Err(answer) => return Err(self.fault(LISTING, repository, answer.fault())),
             };
             out.extend(self.parse_listing(repository, &body)?);
             url = next;
         }
-        Ok(Some(out))
+        Ok(Ok(out))
     }
 
     async fn listed_by_tag(&self, repository: &str, subject: &str) -> Result<Vec<Descriptor>, StoreError> {
@@ -85,7 +119,7 @@ impl Registry {
     fn parse_listing(&self, repository: &str, body: &Bytes) -> Result<Vec<Descriptor>, StoreError> {
         let listing: Listing = serde_json::from_slice(body).map_err(|e| {
             let fault = RegistryFault::Protocol(format!("the answer is no OCI index: {e}"));
-            self.fault("list referrers", repository, fault)
+            self.fault(LISTING, repository, fault)
         })?;
         Ok(listing.manifests.unwrap_or_default())
     }
@@ -147,8 +181,14 @@ impl Registry {
         if let Some(known) = self.referrers_api.get() {
             return Ok(known);
         }
-        self.listed(repository, subject).await?;
-        Ok(self.referrers_api.get() == Some(true))
+        // An answer of the API says most; without one the registry is asked for what is no digest.
+        match self.listed_by_api(repository, subject).await? {
+            Ok(_) => {
+                self.referrers_api.set(true);
+                Ok(true)
+            }
+            Err(_) => self.has_referrers_api(repository).await,
+        }
     }
 
     /// Changes the list of `subject` that its tag holds, and makes sure that the change is there.

@@ -3,19 +3,20 @@
 //! The stamp says first that a conversion is under way: from then on new records are written where they will belong,
 //! and reads look in both places. Then every record is copied, with what refers to it, byte for byte, and removed
 //! from its old place; what is left there is what is left to do, so that a conversion that was cut off at any moment
-//! goes on where it was. The stamp is cleared last.
+//! goes on where it was. The stamp is cleared last, and not while a record is in its old place alone.
 //!
 //! What a large repository is asked for costs the registry a walk over all that is in it, so each thing is asked once:
 //! the manifest, what refers to it, the content, and the removal. Several records are copied at once, because reads
 //! share the registry's lock; then they are removed one after the other, because each removal has it alone.
 
 use super::OciStore;
+use super::error::RegistryFault;
 use super::place::repositories;
 use super::stamp::{Placed, Placement};
 use super::transfer::{Copied, Old};
 use super::walk::until_failure;
 use dir_core::Cid;
-use dir_core::maintenance::{Finding, Reshard, Spread};
+use dir_core::maintenance::{Finding, Reshard, Spread, Trouble};
 use dir_core::store::{BoxStream, StoreError};
 use futures::{StreamExt, stream};
 use std::collections::{HashMap, VecDeque};
@@ -49,6 +50,8 @@ struct Work<'a> {
     ages: HashMap<Cid, usize>,
     stage: Stage,
     moved: u64,
+    /// Records that this pass could not move and that only their old place has: it is not left before they have.
+    held: u64,
 }
 
 pub(super) fn reshard<'a>(
@@ -66,7 +69,7 @@ pub(super) fn reshard<'a>(
         }
     };
     let ages = ages.iter().enumerate().map(|(age, cid)| (*cid, age)).collect();
-    let work = Work { store, to, dry_run, ages, stage: Stage::Begin, moved: 0 };
+    let work = Work { store, to, dry_run, ages, stage: Stage::Begin, moved: 0, held: 0 };
     let steps = stream::unfold(work, |mut work| async move {
         let items = match work.next().await {
             Ok(None) => return None,
@@ -131,7 +134,7 @@ impl Work<'_> {
             }
         }
         let total = plan.iter().map(|(_, tags)| tags.len() as u64).sum();
-        self.moved = 0;
+        (self.moved, self.held) = (0, 0);
         self.stage = Stage::Pass(plan, 0);
         Ok(vec![Ok(Reshard::Total(total))])
     }
@@ -146,7 +149,8 @@ impl Work<'_> {
             if let Some(leaving) = leaving.filter(|_| again) {
                 return self.plan(leaving).await;
             }
-            self.stage = Stage::End;
+            // What stays is found as long as the conversion is unfinished.
+            self.stage = if self.held > 0 { Stage::Over } else { Stage::End };
             return Ok(Vec::new());
         };
         let rest = tags.split_off(tags.len().min(store.parallel()));
@@ -160,6 +164,7 @@ impl Work<'_> {
             match looked {
                 Ok(Looked::Said(step)) => {
                     self.moved += u64::from(matches!(step, Reshard::Moved(..)));
+                    self.held += u64::from(holds(&step));
                     steps.push(Ok(step));
                 }
                 Ok(Looked::Copied(copied)) => old.push_back(copied),
@@ -213,15 +218,32 @@ async fn one(
     if dry_run {
         return Ok(Looked::Said(Reshard::Moved(cid, 0)));
     }
-    Ok(match store.copy(place, &home, &cid, &found).await? {
-        Copied::Both(old) => Looked::Copied(old),
-        Copied::Left(trouble, detail) => Looked::Said(Reshard::Left(Finding {
-            trouble,
-            place: place.to_owned(),
-            tag,
-            manifest: found.digest.oci_digest(),
-            cid: Some(cid),
-            detail,
-        })),
-    })
+    let (trouble, detail) = match store.copy(place, &home, &cid, &found).await {
+        Ok(Copied::Both(old)) => return Ok(Looked::Copied(old)),
+        Ok(Copied::Left(trouble, detail)) => (trouble, detail),
+        Err(error) => (Trouble::Broken, immovable(error)?),
+    };
+    Ok(Looked::Said(Reshard::Left(Finding {
+        trouble,
+        place: place.to_owned(),
+        tag,
+        manifest: found.digest.oci_digest(),
+        cid: Some(cid),
+        detail,
+    })))
+}
+
+/// Why a record cannot be moved although the registry answers; any other error is given back.
+fn immovable(error: StoreError) -> Result<String, StoreError> {
+    match RegistryFault::of(&error) {
+        // Moved without what refers to it, it would lose that.
+        Some(RegistryFault::Unlisted(_)) => Ok(error.to_string()),
+        _ => Err(error),
+    }
+}
+
+/// Whether a step leaves a record in its old place alone.
+fn holds(step: &Reshard) -> bool {
+    // A duplicate is in its new place too.
+    matches!(step, Reshard::Left(finding) if finding.trouble == Trouble::Broken)
 }

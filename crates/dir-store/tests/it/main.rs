@@ -4,6 +4,7 @@
 
 mod backend;
 mod crash;
+mod damage;
 mod data_dir;
 mod data_dir_apart;
 mod decorate;

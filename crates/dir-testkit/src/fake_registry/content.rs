@@ -27,6 +27,8 @@ pub(super) struct Repository {
     /// Digests in the order they came.
     order: Vec<String>,
     pub(super) tags: BTreeMap<String, StoredManifest>,
+    /// Manifests whose files cannot be read, and the status that says so.
+    damaged: BTreeMap<String, u16>,
 }
 
 impl Repository {
@@ -37,10 +39,44 @@ impl Repository {
         if self.manifests.insert(digest.clone(), stored.clone()).is_none() {
             self.order.push(digest.clone());
         }
+        self.damaged.remove(&digest);
         if let Some(tag) = tag {
-            self.tags.insert(tag.to_owned(), stored);
+            let before = self.tags.insert(tag.to_owned(), stored);
+            // A manifest that no tag leads to any more is forgotten, and its damage with it.
+            let before = before.map(|m| Cid::of(&m.bytes).oci_digest()).filter(|d| *d != digest);
+            if let Some(before) = before
+                && self.damaged.remove(&before).is_some()
+            {
+                self.manifests.remove(&before);
+                self.order.retain(|d| *d != before);
+            }
         }
         digest
+    }
+
+    /// From now on the file of the manifest behind a tag or digest cannot be read; answers whether there is one.
+    pub(super) fn damage(&mut self, reference: &str, status: u16) -> bool {
+        let Some(digest) = self.manifest(reference).map(|m| Cid::of(&m.bytes).oci_digest()) else {
+            return false;
+        };
+        self.damaged.insert(digest, status);
+        true
+    }
+
+    /// Every file is whole again.
+    pub(super) fn mend(&mut self) {
+        self.damaged.clear();
+    }
+
+    /// The status of a manifest whose file cannot be read.
+    pub(super) fn damage_of(&self, reference: &str) -> Option<u16> {
+        let digest = self.manifest(reference).map(|m| Cid::of(&m.bytes).oci_digest())?;
+        self.damaged.get(&digest).copied()
+    }
+
+    /// The status of listings of referrers while a manifest cannot be read: Zot reads all of them for each.
+    pub(super) fn any_damage(&self) -> Option<u16> {
+        self.damaged.values().next().copied()
     }
 
     /// A manifest by tag or digest.

@@ -228,6 +228,21 @@ impl FakeRegistry {
         content.repositories.get_mut(repository).is_some_and(|r| r.tags.remove(tag).is_some())
     }
 
+    /// The file of the manifest behind a tag or digest is missing (404) or damaged (500). As with Zot, the tag stays
+    /// listed, nothing in the repository has listable referrers any more, deletes find nothing, and a new manifest under
+    /// the tag sets it right.
+    pub fn damage_manifest(&self, repository: &str, reference: &str, status: u16) -> bool {
+        let mut content = self.shared.content.lock();
+        content.repositories.get_mut(repository).is_some_and(|r| r.damage(reference, status))
+    }
+
+    /// The files of a repository's manifests are whole again.
+    pub fn mend_manifests(&self, repository: &str) {
+        if let Some(repository) = self.shared.content.lock().repositories.get_mut(repository) {
+            repository.mend();
+        }
+    }
+
     /// Takes back every fault that has not happened.
     pub fn heal(&self) {
         self.shared.faults.lock().clear();

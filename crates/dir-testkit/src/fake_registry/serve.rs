@@ -1,6 +1,6 @@
 //! The HTTP side (OCI distribution-spec 1.1).
 
-use super::content::{Repository, StoredManifest};
+use super::content::{Content, Repository, StoredManifest};
 use super::{Access, Fault, Kind, Shared, Switches};
 use axum::Router;
 use axum::body::{Body, to_bytes};
@@ -314,6 +314,15 @@ fn manifest(
             let repository = content.repositories.entry(repo.to_owned()).or_default();
             put_manifest(switches, repository, (repo, reference), body, media_type)
         }
+        _ if damage(&content, repo, reference).is_some() => {
+            let deletes = parts.method == Method::DELETE;
+            match damage(&content, repo, reference) {
+                Some(status) if status != 404 && !deletes => {
+                    StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR).into_response()
+                }
+                _ => unknown_manifest(),
+            }
+        }
         "DELETE" if !switches.delete => refuse(StatusCode::METHOD_NOT_ALLOWED, "UNSUPPORTED", "no deletes"),
         "DELETE" => {
             let keep = switches.tag_survives_delete;
@@ -329,6 +338,10 @@ fn manifest(
             None => unknown_manifest(),
         },
     }
+}
+
+fn damage(content: &Content, repo: &str, reference: &str) -> Option<u16> {
+    content.repositories.get(repo)?.damage_of(reference)
 }
 
 fn unknown_manifest() -> Response {
@@ -414,10 +427,16 @@ fn referrers(
     if !switches.referrers {
         return (StatusCode::NOT_FOUND, "404 page not found\n").into_response();
     }
+    if Cid::from_oci_digest(digest).is_none() {
+        return StatusCode::BAD_REQUEST.into_response();
+    }
     let content = shared.content.lock();
     let Some(repository) = content.repositories.get(repo) else {
         return refuse(StatusCode::NOT_FOUND, "NAME_UNKNOWN", "repository unknown");
     };
+    if let Some(status) = repository.any_damage() {
+        return StatusCode::from_u16(status).unwrap_or(StatusCode::NOT_FOUND).into_response();
+    }
     let mut all = repository.referrers(digest, switches.listing_annotations);
     if let Some(wanted) = query.get("artifactType").filter(|_| switches.artifact_type_filter) {
         all.retain(|d| d["artifactType"] == *wanted.as_str());
