@@ -149,6 +149,16 @@ async fn a_slow_reader_loses_events_and_keeps_its_stream() {
 }
 
 #[tokio::test]
+async fn a_buffer_of_none_is_one_of_one_event() {
+    let engine = EngineConfig { event_buffer: 0, ..EngineConfig::default() };
+    let node = Node::with(Setup { engine, ..Setup::default() }).await;
+    let mut slow = node.engine.events().listen();
+    let cids = push(&node, vec![record("a"), record("b")]).await;
+    assert_eq!(soon(slow.next()).await.unwrap().unwrap().cid.to_string(), cids[0]);
+    assert_eq!(soon(slow.next()).await, Some(Err(1)));
+}
+
+#[tokio::test]
 async fn streams_end_when_the_server_stops() {
     let node = Node::start().await;
     let mut events = listen(&node, ListenRequest::default()).await;

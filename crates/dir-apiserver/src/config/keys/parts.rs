@@ -49,13 +49,14 @@ section! {
 section! {
     /// Events to listeners.
     Events {
-        /// Events that may wait for one listener.
+        /// Events that may wait for one listener; 0 is as 1.
         subscriber_buffer_size: usize = "100",
         /// Log listeners that fall behind.
         log_slow_consumers: bool = "true",
         /// Log every event.
         log_published_events: bool = "false",
-        /// Changes kept for watches that resume.
+        /// Changes kept for watches that resume; 0 is as 1. The embedded index removes old ones 128 at a time: up to 128 more
+        /// are there.
         retention: u64 = "100000",
         /// How long changes are kept for watches that resume; 0 keeps them however old they are.
         max_age: Duration = "168h",
