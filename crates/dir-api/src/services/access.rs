@@ -38,7 +38,7 @@ pub(crate) async fn any(app: &Inner, request: Request<RequestBody>) -> Response<
         let who = principal(&asked.subject)?;
         let gateway = match asked.gateway.as_str() {
             "" => None,
-            id => Some(workload(id)?),
+            id => Some(workload("gateway", id)?),
         };
         explain(app, call(&who, gateway.as_ref(), None), (&asked.method, &asked.resource), true).await
     })
@@ -63,14 +63,14 @@ fn principal(text: &str) -> Result<Principal, Status> {
         _ if text.starts_with("oidc:") => {
             Principal::parse_delegated(text).map_err(|why| status::bad_request(format!("subject: {why}")))
         }
-        _ => workload(text),
+        _ => workload("subject", text),
     }
 }
 
-fn workload(text: &str) -> Result<Principal, Status> {
-    let id: SpiffeId = text.parse().map_err(|why| status::bad_request(format!("subject: {why}")))?;
+fn workload(field: &str, text: &str) -> Result<Principal, Status> {
+    let id: SpiffeId = text.parse().map_err(|why| status::bad_request(format!("{field}: {why}")))?;
     if id.is_root() {
-        return Err(status::bad_request("subject: the SPIFFE ID of a workload has a path".to_owned()));
+        return Err(status::bad_request(format!("{field}: the SPIFFE ID of a workload has a path")));
     }
     Ok(Principal::Spiffe(id))
 }
@@ -102,18 +102,18 @@ async fn explain(
     };
     let (policy, generation) = authorization.active().ok_or_else(status::authorization_unavailable)?;
     let now = app.clock.now();
-    let Explanation { decision, misses } =
-        match cid.filter(|_| RECORD_METHODS.contains(&method) || SEARCH_METHODS.contains(&method)) {
-            None => policy.explain_call(asked, method, now),
-            Some(cid) => {
-                let unknown = |_index_failed| Status::unavailable("the index does not answer");
-                let record = app.engine.traits(&cid).await.map_err(unknown)?;
-                answer.owner = record.owner.clone().filter(|_| told).unwrap_or_default();
-                policy.explain_record(asked, method, now, &record)
-            }
-        };
+    let found = match cid.filter(|_| RECORD_METHODS.contains(&method) || SEARCH_METHODS.contains(&method)) {
+        None => policy.explain_call(asked, method, now),
+        Some(cid) => {
+            let unknown = |_index_failed| Status::unavailable("the index does not answer");
+            let record = app.engine.traits(&cid).await.map_err(unknown)?;
+            answer.owner = record.owner.clone().filter(|_| told).unwrap_or_default();
+            policy.explain_record(asked, method, now, &record)
+        }
+    };
+    answer.cause = found.reason(told);
+    let Explanation { decision, misses, .. } = found;
     decision.effect.as_str().clone_into(&mut answer.decision);
-    decision.reason().clone_into(&mut answer.cause);
     answer.policy_generation = generation;
     answer.rule = decision.rule.map(|found| rule(found, "", told));
     answer.nearest = misses.iter().map(|miss| rule(miss.rule, miss.difference.as_str(), told)).collect();

@@ -22,7 +22,7 @@ pub(crate) enum Form {
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Document<R, B> {
-    version: u32,
+    version: Option<u32>,
     #[serde(default = "Vec::new")]
     rules: Vec<R>,
     #[serde(default = "Vec::new")]
@@ -124,12 +124,15 @@ pub(super) fn read(text: &str, form: Form) -> Result<Native, PolicyError> {
         Form::Yaml => yaml(text)?,
         Form::Toml => toml(text)?,
     };
-    if document.version != VERSION {
+    if document.version != Some(VERSION) {
         let written = match form {
             Form::Yaml => format!("version: {VERSION}"),
             Form::Toml => format!("version = {VERSION}"),
         };
-        let text = format!("version {} of the format is not known; write `{written}`", document.version);
+        let text = match document.version {
+            Some(version) => format!("version {version} of the format is not known; write `{written}`"),
+            None => format!("is no policy: it does not say its version; write `{written}`"),
+        };
         return Err(whole(text));
     }
     let mut faults = Vec::new();
@@ -248,6 +251,25 @@ mod tests {
         assert_eq!(rules[3].not_after, Timestamp::parse_rfc3339("2031-06-30T00:00:00Z"));
         assert_eq!(rules[3].limits, Some(RuleLimits { rps: Some(50), burst: Some(100), max_streams: None }));
         assert_eq!(rules[2].effect, RuleEffect::Deny);
+    }
+
+    #[test]
+    fn the_samples_of_the_manual_are_policies() {
+        const MANUAL: &str = include_str!("../../../../docs/reference/authorization.md");
+        let samples: Vec<&str> =
+            MANUAL.split("```yaml\n").skip(1).filter_map(|rest| rest.split("```").next()).collect();
+        assert!(samples.len() >= 3);
+        for sample in samples {
+            assert!(read(sample).is_ok(), "{sample}");
+        }
+    }
+
+    #[test]
+    fn a_file_says_its_version() {
+        let fault = |text, form| super::read(text, form).err().unwrap().to_string();
+        assert!(fault("rules: []", Form::Yaml).contains("write `version: 1`"));
+        assert!(fault("rules = []", Form::Toml).contains("write `version = 1`"));
+        assert!(fault("version: 2\nrules: []", Form::Yaml).contains("version 2 of the format is not known"));
     }
 
     #[test]

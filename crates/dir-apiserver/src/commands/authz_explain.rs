@@ -4,7 +4,7 @@ use super::authz::{broken, report};
 use crate::authz::Source;
 use crate::cli::Output;
 use crate::exit::Status;
-use dir_core::policy::{Asked, Explanation, RecordTraits, Rule, RuleEffect};
+use dir_core::policy::{Asked, Explanation, Policy, RecordTraits, Rule, RuleEffect};
 use dir_core::{Principal, Timestamp};
 use serde_json::{Value, json};
 
@@ -17,7 +17,7 @@ pub(super) fn run(
     output: Output,
 ) -> anyhow::Result<Status> {
     let policy = source.read().map_err(|e| broken(source, e))?.policy;
-    let method = if method.starts_with('/') { method.to_owned() } else { format!("/{method}") };
+    let method = path_of(&policy, method);
     let asked = Asked { own: subject, claims: None, delegated: None };
     let found = match record {
         None => policy.explain_call(asked, &method, at),
@@ -29,7 +29,7 @@ pub(super) fn run(
         "method": method,
         "at": at.rfc3339(),
         "decision": found.decision.effect.as_str(),
-        "cause": found.decision.reason(),
+        "cause": found.reason(true),
         "rule": found.decision.rule.map(rule),
         "nearest": found.misses.iter().map(|miss| {
             let mut told = rule(miss.rule);
@@ -41,9 +41,24 @@ pub(super) fn run(
     Ok(if found.decision.effect.goes_on() { Status::Ok } else { Status::Generic })
 }
 
+/// The path of a method, which may be named by its service and its own name when one service alone ends so.
+fn path_of(policy: &Policy, method: &str) -> String {
+    let path = format!("/{}", method.trim_start_matches('/'));
+    let catalogue = policy.catalogue();
+    if catalogue.find(&path).is_some() {
+        return path;
+    }
+    let end = format!(".{}", method.trim_start_matches('/'));
+    let mut ending = catalogue.iter().filter(|(_, known)| known.ends_with(&end));
+    match (ending.next(), ending.next()) {
+        (Some((_, only)), None) => only.to_owned(),
+        _ => path,
+    }
+}
+
 fn human(who: &str, method: &str, found: &Explanation<'_>) -> String {
     let word = found.decision.effect.as_str();
-    let mut text = format!("{word}: {who} calling {method}\n  {}\n", found.decision.reason());
+    let mut text = format!("{word}: {who} calling {method}\n  {}\n", found.reason(true));
     if let Some(rule) = found.decision.rule {
         text.push_str(&format!("  {}: {}\n", rule.place(), spelled(rule)));
     }

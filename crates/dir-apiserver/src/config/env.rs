@@ -98,9 +98,12 @@ fn is_service_link(name: &str) -> bool {
 }
 
 fn unknown(name: &str, keys: &[Key]) -> Problem {
+    // What all of them begin with makes none of them nearer.
     let known: Vec<String> = keys.iter().map(Key::env).collect();
-    let hint = match suggest::nearest(name, known.iter().map(String::as_str)) {
-        Some(near) => format!("did you mean {near}?"),
+    let own = |name: &'_ str| name.strip_prefix(ENV_PREFIX).map(str::to_owned).unwrap_or_default();
+    let owns: Vec<String> = known.iter().map(|name| own(name)).collect();
+    let hint = match suggest::nearest(&own(name), owns.iter().map(String::as_str)) {
+        Some(near) => format!("did you mean {ENV_PREFIX}{near}?"),
         None => "`dir-apiserver config env` lists every variable".to_owned(),
     };
     Problem::error(name, format!("unknown variable; {hint}"))

@@ -123,6 +123,8 @@ fn f5_explain_names_the_rule_and_the_nearest() {
     assert_eq!(told["nearest"][0]["difference"], "differs in trust domain");
     let (code, told) = explain("spiffe://partner.example/w", &PUSH[1..]);
     assert_eq!((code, &told["cause"]), (Some(1), &"no rule allows it".into()));
+    let (code, told) = explain("spiffe://acme.example/w", "StoreService/Delete");
+    assert_eq!((code, &told["method"]), (Some(0), &"/agntcy.dir.store.v1.StoreService/Delete".into()));
     let (code, told) = explain("anonymous", PULL);
     assert_eq!((code, &told["decision"]), (Some(1), &"unauthenticated".into()));
     let (code, told) = explain("spiffe://acme.example/w", "/x.Y/Z");
@@ -177,6 +179,11 @@ fn f5_explain_tells_of_a_record_what_its_owner_and_its_labels_decide() {
     assert_eq!(explain(search, &["--label", "/domains/technology"]), allowed("shown"));
     assert_eq!(explain(search, &["--label", "/domains/art"]).0, Some(1), "a search does not show it");
     assert_eq!(explain(search, &[]), allowed("shown"), "the method alone");
+    let (_, told) = json(&["explain", "--policy", &policy, "--subject", me, "--method", search]);
+    assert_eq!(
+        told["cause"],
+        "a rule allows it, for records that meet its conditions, and it shows the records with /domains/technology"
+    );
 }
 
 #[test]

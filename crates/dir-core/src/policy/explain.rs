@@ -1,8 +1,9 @@
 //! Why a decision is what it is: the rule that decided, and the rules that nearly did.
 
 use super::methods::distance;
-use super::{Cause, Decision, Effect, Policy, RecordTraits, Rule, RuleEffect, Subject};
+use super::{Cause, Decision, Effect, Policy, RecordTraits, Rule, RuleEffect, SEARCH_METHODS, Subject};
 use crate::identity::{Principal, RoleClaims};
+use crate::query::Scope;
 use crate::time::Timestamp;
 
 /// In what a rule differs from a call.
@@ -55,6 +56,32 @@ pub struct Explanation<'p> {
     pub decision: Decision<'p>,
     /// For a denied call the nearest allow rules that did not match, nearest first.
     pub misses: Vec<Miss<'p>>,
+    /// For a search that goes on: the records that it shows, when these are not all.
+    pub narrowed: Option<Scope>,
+}
+
+impl Explanation<'_> {
+    /// Why, in words; whoever may be told sees which records a search shows.
+    pub fn reason(&self, told: bool) -> String {
+        let reason = self.decision.reason();
+        match &self.narrowed {
+            None => reason.to_owned(),
+            Some(_) if !told => format!("{reason}, and the rules narrow what it shows"),
+            Some(scope) => {
+                let some = |labels: &[String]| {
+                    if labels.is_empty() {
+                        "a label that no record has".to_owned()
+                    } else {
+                        labels.join(" or ")
+                    }
+                };
+                let shown = scope.shown.iter().map(|group| format!("with {}", some(group)));
+                let hidden = (!scope.hidden.is_empty()).then(|| format!("without {}", some(&scope.hidden)));
+                let parts: Vec<String> = shown.chain(hidden).collect();
+                format!("{reason}, and it shows the records {}", parts.join(" and "))
+            }
+        }
+    }
 }
 
 /// Who makes a call that is explained.
@@ -131,7 +158,30 @@ impl Policy {
                 miss.difference = Difference::Record;
             }
         }
-        Explanation { decision, misses }
+        let narrowed = self.shown(asked, &decision, method, now);
+        Explanation { decision, misses, narrowed }
+    }
+
+    /// What a search shows that goes on, when that is not everything.
+    fn shown(
+        &self,
+        asked: Asked<'_>,
+        decision: &Decision<'_>,
+        method: &str,
+        now: Timestamp,
+    ) -> Option<Scope> {
+        if !decision.effect.goes_on() || !SEARCH_METHODS.contains(&method) {
+            return None;
+        }
+        let (number, own) = (self.catalogue().find(method), self.grants(asked.own, asked.claims));
+        let narrowed = match asked.delegated {
+            None => self.narrowed(own.as_deref(), number, now),
+            Some(who) => {
+                let theirs = self.grants(who, None);
+                self.narrowed_delegated(theirs.as_deref(), own.as_deref(), number, now)
+            }
+        };
+        Some(narrowed.scope).filter(|scope| !scope.is_everything())
     }
 
     fn misses(

@@ -42,6 +42,9 @@ fn unknown_variables_are_errors_with_a_hint() {
         errors(&read),
         ["DIRECTORY_SERVER_AUTHN_ENABELD: unknown variable; did you mean DIRECTORY_SERVER_AUTHN_ENABLED?"]
     );
+    // What every variable begins with makes none of them near.
+    let read = loaded(LOOPBACK, &[("DIRECTORY_SERVER_QUUX", "1")]);
+    assert!(errors(&read)[0].ends_with("lists every variable"), "{:?}", errors(&read));
 }
 
 #[test]

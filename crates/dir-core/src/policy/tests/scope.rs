@@ -56,6 +56,19 @@ fn a_rule_without_conditions_narrows_nothing_and_a_deny_rule_always_does() {
 }
 
 #[test]
+fn an_explanation_says_what_a_search_shows() {
+    let all = rule("all", RuleEffect::Allow, &["spiffe://a.example/**"], &[SEARCH]);
+    let not = about(rule("not", RuleEffect::Deny, &["spiffe://a.example/**"], &[SEARCH]), &["/domains/x"]);
+    let of = |rules: Vec<NativeRule>, told| policy(rules).explain(&caller(A), SEARCH, NOW).reason(told);
+    assert_eq!(of(vec![all.clone()], true), "a rule allows it");
+    let narrowed = of(vec![all.clone(), not.clone()], true);
+    assert!(narrowed.ends_with(", and it shows the records without /domains/x"), "{narrowed}");
+    // Whoever asks about himself does not learn what is hidden from him.
+    let own = of(vec![all, not], false);
+    assert!(own.ends_with(", and the rules narrow what it shows"), "{own}");
+}
+
+#[test]
 fn a_grant_that_ends_says_when_to_ask_again() {
     let end = Timestamp(NOW.0 + 10);
     let all = NativeRule {
