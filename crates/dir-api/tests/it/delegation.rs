@@ -14,6 +14,7 @@ use prometheus::Registry;
 use serde_json::Value;
 use std::io::{self, Write};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use tonic::transport::Channel;
 use tonic::{Code, Request, Status};
 
@@ -70,6 +71,8 @@ impl AuditSink for Lines {}
 struct World {
     node: Node,
     who: Arc<Mutex<Principal>>,
+    /// Connections that were given a principal.
+    accepted: Arc<AtomicUsize>,
     audit: Audit,
     lines: Lines,
 }
@@ -88,20 +91,26 @@ impl World {
             ..AppConfig::default()
         };
         let who = Arc::new(Mutex::new(Principal::Anonymous));
-        let next = who.clone();
+        let accepted = Arc::new(AtomicUsize::new(0));
+        let (next, count) = (who.clone(), accepted.clone());
         let setup = Setup { app, authorized: true, ..Setup::default() };
         let node = Node::shaped(setup, move |_, mut conn| {
             Arc::make_mut(&mut conn.peer).principal = next.lock().clone();
+            count.fetch_add(1, Ordering::SeqCst);
             conn
         })
         .await;
         node.authorization.as_ref().unwrap().set(policy());
-        Self { node, who, audit, lines }
+        Self { node, who, accepted, audit, lines }
     }
 
     async fn connect(&self, id: &str) -> Channel {
         *self.who.lock() = Principal::Spiffe(id.parse::<SpiffeId>().unwrap());
-        self.node.channel().await
+        let before = self.accepted.load(Ordering::SeqCst);
+        let channel = self.node.channel().await;
+        // The server may accept it later than the client is connected: the next one must not change who this is.
+        until(|| self.accepted.load(Ordering::SeqCst) > before).await;
+        channel
     }
 
     /// The last line of the audit log, once there are so many of calls.
