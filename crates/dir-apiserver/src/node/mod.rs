@@ -12,6 +12,7 @@ mod gauges;
 mod health;
 mod identity;
 mod info;
+mod inspected;
 mod limits;
 mod listen;
 mod load;

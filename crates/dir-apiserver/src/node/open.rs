@@ -2,6 +2,7 @@
 
 use super::federation;
 use super::identity::{self, Held};
+use super::inspected::Counted;
 use super::load::Base;
 use super::registry;
 use crate::config::given;
@@ -25,7 +26,7 @@ pub(super) struct Opened {
     /// Ends when dropped.
     pub(super) federation: Option<federation::Running>,
     pub(super) store: Arc<dyn RecordStore>,
-    /// The same store without decorators, for jobs.
+    /// The same store without decorators, for jobs; what they find broken is counted.
     pub(super) maintenance: Arc<dyn StoreMaintenance>,
     /// Whether other processes may write to the same store.
     pub(super) shared_store: bool,
@@ -71,6 +72,7 @@ async fn store(base: &Base) -> anyhow::Result<(Arc<dyn RecordStore>, Arc<dyn Sto
     let Adapter { store: adapter, maintenance, shared, cache } = adapter(base).await?;
     let metrics = StoreMetrics::register(&base.metrics)?;
     let stack = StackConfig { cache, ..StackConfig::default() };
+    let maintenance = Arc::new(Counted::new(maintenance, adapter.clone(), &metrics));
     let store = blocking(move || decorate(adapter, &stack, &metrics)).await?;
     Ok((store.map_err(|e| refusal(&e))?, maintenance, shared))
 }

@@ -50,13 +50,18 @@ async fn run(
             retry = (retry * 2).min(interval);
             pause
         };
-        latch.set(match engine.reconcile_status().problem {
-            problem if problem.is_empty() => State::Ready,
-            problem => State::Degraded(problem),
-        });
-        tokio::select! {
-            () = tokio::time::sleep(pause) => {}
-            () = stop.cancelled() => return,
+        let mut due = std::pin::pin!(tokio::time::sleep(pause));
+        loop {
+            latch.set(match engine.reconcile_status().problem {
+                problem if problem.is_empty() => State::Ready,
+                problem => State::Degraded(problem),
+            });
+            tokio::select! {
+                () = &mut due => break,
+                // An operator's audit or repair compares as well.
+                () = engine.compared() => {}
+                () = stop.cancelled() => return,
+            }
         }
     }
 }

@@ -1,12 +1,12 @@
 //! The audit of the store, and its repair: every manifest, if wanted every content, and the comparison with the index.
 
-use super::reconcile::{Drift, ReconcileOptions};
+use super::reconcile::{Counting, Drift, ReconcileOptions};
 use super::{JobNews, Listening, Pace, Patience};
 use crate::{Engine, EngineError, Op};
 use dir_core::Cid;
 use dir_core::maintenance::{Depth, Finding, Inspected, Trouble};
-use dir_core::store::WalkMark;
-use futures::StreamExt;
+use dir_core::store::{Known, StoreError, WalkMark};
+use futures::{StreamExt, TryStreamExt, stream};
 use std::collections::BTreeMap;
 
 /// What an audit does.
@@ -71,18 +71,14 @@ impl Engine {
         tracing::info!(job = op.job(), by = %listening.by, "store job started");
         let mut report = AuditReport::default();
         self.inspect(op, &options, listening, &mut report).await?;
-        let lost = if options.repair && options.restore_lost_tags {
-            self.restore_lost(op, options.reconcile, listening, &mut report).await
-        } else {
-            Ok(())
+        let compared = self.compare_all(op, &options, listening, &mut report);
+        let outcome = tokio::select! {
+            biased;
+            () = listening.gone() => return Err(EngineError::Stopped(op)),
+            outcome = compared => outcome,
         };
-        Pace::new(op, "compare", self.0.deps.clock.now()).tell(self.0.deps.clock.now(), listening).await?;
-        let compared = match lost {
-            Ok(()) => self.compare(ReconcileOptions { repair: options.repair, ..options.reconcile }).await,
-            Err(error) => Err(error),
-        };
-        match compared {
-            Ok(drift) => report.drift = Some(drift),
+        match outcome {
+            Ok(()) => {}
             Err(error @ EngineError::Stopped(_)) => return Err(error),
             Err(error) => report.drift_problem = error.to_string(),
         }
@@ -90,6 +86,29 @@ impl Engine {
         report.millis = u64::try_from(millis).unwrap_or_default();
         tracing::info!(job = op.job(), records = report.records, found = ?report.found, repaired = ?report.repaired, "store job finished");
         Ok(report)
+    }
+
+    /// Compares store and index, and makes known what came of it. Tags that were lost are found by it.
+    async fn compare_all(
+        &self,
+        op: Op,
+        options: &AuditOptions,
+        listening: &Listening,
+        report: &mut AuditReport,
+    ) -> Result<(), EngineError> {
+        if options.repair && options.restore_lost_tags {
+            self.restore_lost(op, listening, report).await?;
+        }
+        let now = self.0.deps.clock.now();
+        Pace::new(op, "compare", now).tell(now, listening).await?;
+        let reconcile = ReconcileOptions { repair: options.repair, ..options.reconcile };
+        let (drift, gone) = self.compare(reconcile, Counting::All).await?;
+        let drift = report.drift.insert(drift).clone();
+        self.note(&Ok(drift), options.repair);
+        if !options.repair {
+            self.name_lost(op, gone, options.restore_lost_tags, listening, report).await?;
+        }
+        Ok(())
     }
 
     async fn inspect(
@@ -167,38 +186,77 @@ impl Engine {
     async fn restore_lost(
         &self,
         op: Op,
-        options: ReconcileOptions,
         listening: &Listening,
         report: &mut AuditReport,
     ) -> Result<(), EngineError> {
-        let everything = ReconcileOptions { repair: false, max_removal_percent: 100, ..options };
-        let gone = self.gone(everything).await?;
-        for cid in gone {
-            let restored = self.restore(op, &cid).await?;
-            let detail =
-                if restored { "its manifest was written anew" } else { "its content is gone as well" };
-            let finding = Finding {
-                trouble: Trouble::LostTag,
-                place: String::new(),
-                tag: cid.to_string(),
-                manifest: String::new(),
-                cid: Some(cid),
-                detail: detail.to_owned(),
-            };
-            *report.found.entry(Trouble::LostTag).or_default() += 1;
-            *report.repaired.entry(Trouble::LostTag).or_default() += u64::from(restored);
-            listening.tell(op, JobNews::Finding(finding)).await?;
+        for cid in self.gone().await? {
+            if self.restore(op, &cid).await? {
+                *report.repaired.entry(Trouble::LostTag).or_default() += 1;
+                lost(op, cid, "its manifest was written anew", listening, report).await?;
+            }
         }
         Ok(())
+    }
+
+    /// Rows without a record whose content is still there: what a repair can bring back.
+    async fn name_lost(
+        &self,
+        op: Op,
+        gone: Vec<Cid>,
+        planned: bool,
+        listening: &Listening,
+        report: &mut AuditReport,
+    ) -> Result<(), EngineError> {
+        let detail = if planned {
+            "its content is there: its manifest would be written anew"
+        } else {
+            "its manifest is gone and its content is there: repair --restore-lost-tags writes the manifest anew"
+        };
+        let looked =
+            stream::iter(gone).map(|cid| async move { self.holds(op, &cid).await.map(|held| (cid, held)) });
+        let mut looked = std::pin::pin!(looked.buffered(self.0.config.rebuild_reads.max(1)));
+        while let Some((cid, held)) = looked.try_next().await? {
+            if held {
+                lost(op, cid, detail, listening, report).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether the content of a record without a manifest is still there, and is what it should be.
+    async fn holds(&self, op: Op, cid: &Cid) -> Result<bool, EngineError> {
+        match self.0.deps.store.get(cid, Known::Live).await {
+            Ok(_) => Ok(true),
+            Err(StoreError::NotFound(_) | StoreError::BlobMissing(_) | StoreError::Corrupt(_)) => Ok(false),
+            Err(error) => Err(EngineError::Store(op, cid.to_string(), error)),
+        }
     }
 
     async fn restore(&self, op: Op, cid: &Cid) -> Result<bool, EngineError> {
         let _turn = self.0.stripes.lock(cid).await;
         let row = self.0.deps.index.row(cid).await.map_err(|e| EngineError::Index(op, e))?;
         let Some(row) = row else { return Ok(false) };
-        let restored = self.maintenance(op)?.restore(cid, &row.facts, row.indexed_at).await;
-        restored.map_err(|e| EngineError::Store(op, cid.to_string(), e))
+        match self.maintenance(op)?.restore(cid, &row.facts, row.indexed_at).await {
+            // What is left of it is not the record.
+            Err(StoreError::Corrupt(_)) => Ok(false),
+            restored => restored.map_err(|e| EngineError::Store(op, cid.to_string(), e)),
+        }
     }
+}
+
+/// Counts a record whose tag was lost, and tells of it.
+async fn lost(
+    op: Op,
+    cid: Cid,
+    detail: &str,
+    listening: &Listening,
+    report: &mut AuditReport,
+) -> Result<(), EngineError> {
+    *report.found.entry(Trouble::LostTag).or_default() += 1;
+    let (tag, detail) = (cid.to_string(), detail.to_owned());
+    let (place, manifest) = (String::new(), String::new());
+    let finding = Finding { trouble: Trouble::LostTag, place, tag, manifest, cid: Some(cid), detail };
+    listening.tell(op, JobNews::Finding(finding)).await
 }
 
 impl AuditReport {

@@ -74,6 +74,11 @@ impl Listening {
         Self { by: by.into(), news }
     }
 
+    /// Ends when nobody listens any more.
+    async fn gone(&self) {
+        self.news.closed().await;
+    }
+
     async fn tell(&self, op: Op, news: JobNews) -> Result<(), EngineError> {
         self.news.send(news).await.map_err(|_gone| EngineError::Stopped(op))
     }
@@ -158,6 +163,8 @@ pub(crate) struct Jobs {
     running: Mutex<Option<Running>>,
     /// Somebody wants a job: a comparison on schedule makes way.
     wanted: Notify,
+    /// A comparison has been made known.
+    compared: Notify,
     memory: Mutex<Memory>,
     status: Mutex<ReconcileStatus>,
 }

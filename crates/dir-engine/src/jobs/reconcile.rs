@@ -19,6 +19,9 @@ const UNLISTED_MAX: u64 = 64;
 pub(super) const SAMPLES: usize = 20;
 /// Who asks for the comparisons that nobody asks for.
 const SCHEDULE: &str = "the server's schedule";
+/// Rows without a record are counted to here at least by a comparison on schedule, each for a question to the store;
+/// a job that somebody asked for counts all of them.
+const COUNTED: u64 = 1000;
 
 /// What a comparison may do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -55,6 +58,8 @@ pub struct Drift {
     pub missing_in_index: u64,
     /// Rows of the index without a record in the store.
     pub missing_in_store: u64,
+    /// There may be more of them: they were not counted to the end.
+    pub and_more: bool,
     /// Records taken in.
     pub added: u64,
     /// Rows taken out.
@@ -67,6 +72,43 @@ pub struct Drift {
     pub samples_missing_in_index: Vec<Cid>,
     /// Some of the rows without a record.
     pub samples_missing_in_store: Vec<Cid>,
+}
+
+impl Drift {
+    fn too_many(&self) -> String {
+        let Self { rows, missing_in_store, and_more, .. } = self;
+        let at_least = if *and_more { "at least " } else { "" };
+        format!(
+            "{at_least}{missing_in_store} of {rows} rows have no record in the store: too many to take out unasked"
+        )
+    }
+}
+
+/// How far rows without a record are counted that will not be taken out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Counting {
+    /// Until it is clear that they are too many, and a bit further.
+    Enough,
+    /// All of them: somebody wants to know.
+    All,
+}
+
+impl Counting {
+    const fn limit(self, allowance: u64) -> u64 {
+        match self {
+            Counting::All => u64::MAX,
+            Counting::Enough if allowance < COUNTED => COUNTED,
+            Counting::Enough => allowance + 1,
+        }
+    }
+}
+
+/// Rows whose records the store says it does not have.
+#[derive(Debug, Default)]
+pub(super) struct Gone {
+    pub(super) cids: Vec<Cid>,
+    /// They were not counted to the end.
+    and_more: bool,
 }
 
 /// The comparisons so far.
@@ -111,7 +153,7 @@ impl Engine {
         let Some(_turn) = self.try_turn(Op::Reconcile, &SCHEDULE.into()) else {
             return Err(EngineError::Refused(Op::Reconcile, self.other_job()));
         };
-        let compared = cancel.run_until_cancelled(self.compare(options));
+        let compared = cancel.run_until_cancelled(self.compare(options, Counting::Enough));
         let outcome = tokio::select! {
             biased;
             () = self.0.jobs.wanted.notified() => {
@@ -119,11 +161,23 @@ impl Engine {
             }
             compared = compared => compared.unwrap_or(Err(EngineError::Stopped(Op::Reconcile))),
         };
-        self.note(&outcome);
+        let outcome = outcome.map(|(drift, _)| drift);
+        self.note(&outcome, options.repair);
         outcome
     }
 
-    fn note(&self, outcome: &Result<Drift, EngineError>) {
+    /// Ends when a comparison has changed what [`Engine::reconcile_status`] says, whoever asked for it.
+    pub async fn compared(&self) {
+        self.0.jobs.compared.notified().await;
+    }
+
+    /// Makes known what came of a comparison: of every one, whoever asked for it.
+    pub(super) fn note(&self, outcome: &Result<Drift, EngineError>, repair: bool) {
+        self.publish(outcome, repair);
+        self.0.jobs.compared.notify_one();
+    }
+
+    fn publish(&self, outcome: &Result<Drift, EngineError>, repair: bool) {
         let stats = &self.0.stats;
         let mut now = self.0.jobs.status.lock();
         match outcome {
@@ -134,12 +188,17 @@ impl Engine {
                 let (rows, names) = (drift.rows, drift.names);
                 let (index_lacks, store_lacks) = (drift.missing_in_index, drift.missing_in_store);
                 let (added, removed, skipped) = (drift.added, drift.removed, drift.skipped);
+                let mut last = drift.clone();
+                // A look takes nothing out: what waited for the operator goes on waiting.
+                let waited = !repair && now.last.as_ref().is_some_and(|last| last.held);
+                last.held = drift.held || (waited && store_lacks > 0);
                 if drift.held {
                     tracing::error!(
                         rows,
                         store_lacks,
+                        at_least = drift.and_more,
                         "so many records are gone from the store that their rows were left in the index: look at the \
-                         store; if they were meant to go, start once with reconciler.indexer.max_removal_percent: 100"
+                         store; if they were meant to go: dir-admin store repair --yes --max-removal-percent 100"
                     );
                 }
                 tracing::info!(
@@ -152,17 +211,9 @@ impl Engine {
                     skipped,
                     "index and store compared"
                 );
-                *now = ReconcileStatus {
-                    last: Some(drift.clone()),
-                    last_success: Some(self.0.deps.clock.now()),
-                    problem: if drift.held {
-                        format!(
-                            "{store_lacks} of {rows} rows have no record in the store: too many to take out unasked"
-                        )
-                    } else {
-                        String::new()
-                    },
-                };
+                let problem = if last.held { last.too_many() } else { String::new() };
+                let last_success = Some(self.0.deps.clock.now());
+                *now = ReconcileStatus { last: Some(last), last_success, problem };
             }
             Err(EngineError::Stopped(_)) => {}
             Err(error) => {
@@ -173,8 +224,12 @@ impl Engine {
         }
     }
 
-    /// The comparison itself. The caller holds the turn.
-    pub(super) async fn compare(&self, options: ReconcileOptions) -> Result<Drift, EngineError> {
+    /// The comparison itself, and the rows whose records are gone. The caller holds the turn.
+    pub(super) async fn compare(
+        &self,
+        options: ReconcileOptions,
+        counting: Counting,
+    ) -> Result<(Drift, Vec<Cid>), EngineError> {
         if !self.0.rebuild.complete() {
             return Err(EngineError::Refused(Op::Reconcile, "the index is being rebuilt".to_owned()));
         }
@@ -186,26 +241,26 @@ impl Engine {
         drift.rows = rows;
         drop(names);
         let allowance = options.allowance(rows);
-        let gone = self.confirm(unlisted, allowance).await?;
+        let Gone { cids: gone, and_more } = self.confirm(unlisted, counting.limit(allowance)).await?;
         // Had the store been exchanged or emptied in the middle, it would not know itself now.
         self.recognise().await?;
-        drift.missing_in_store = gone.len() as u64;
+        (drift.missing_in_store, drift.and_more) = (gone.len() as u64, and_more);
         drift.samples_missing_in_store = gone.iter().take(SAMPLES).copied().collect();
         drift.held = drift.missing_in_store > allowance;
         if options.repair && !drift.held {
             drift.removed = self.take_out(&gone).await?;
         }
         self.take_in(unknown, options.repair, &mut drift).await?;
-        Ok(drift)
+        Ok((drift, gone))
     }
 
     /// Rows of the index whose records the store says it does not have.
-    pub(super) async fn gone(&self, options: ReconcileOptions) -> Result<Vec<Cid>, EngineError> {
+    pub(super) async fn gone(&self) -> Result<Vec<Cid>, EngineError> {
         self.recognise().await?;
         let begun = self.0.deps.clock.now();
         let (names, _) = self.names().await?;
-        let (rows, unlisted) = self.unlisted(&names, begun).await?;
-        self.confirm(unlisted, options.allowance(rows)).await
+        let (_, unlisted) = self.unlisted(&names, begun).await?;
+        Ok(self.confirm(unlisted, u64::MAX).await?.cids)
     }
 
     async fn recognise(&self) -> Result<(), EngineError> {
@@ -259,16 +314,18 @@ impl Engine {
         }
     }
 
-    /// Asks the store for each record that it did not list. Stops when more are gone than may be taken out.
-    async fn confirm(&self, unlisted: Vec<Cid>, allowance: u64) -> Result<Vec<Cid>, EngineError> {
-        let (mut gone, mut there) = (Vec::new(), 0);
+    /// Asks the store for each record that it did not list. Stops when so many are gone and there are more to ask for.
+    async fn confirm(&self, unlisted: Vec<Cid>, limit: u64) -> Result<Gone, EngineError> {
+        let (mut gone, mut there, mut left) = (Gone::default(), 0, unlisted.len());
         let asked =
             stream::iter(unlisted).map(|cid| async move { self.is_gone(&cid).await.map(|gone| (cid, gone)) });
         let mut asked = std::pin::pin!(asked.buffered(self.0.config.rebuild_reads.max(1)));
         while let Some((cid, is_gone)) = asked.try_next().await? {
+            left -= 1;
             if is_gone {
-                gone.push(cid);
-                if gone.len() as u64 > allowance {
+                gone.cids.push(cid);
+                if gone.cids.len() as u64 >= limit {
+                    gone.and_more = left > 0;
                     break;
                 }
             } else if self.0.deps.index.contains(&cid) {
@@ -287,5 +344,23 @@ impl Engine {
         let found = self.0.deps.store.resolve(cid).await;
         let found = found.map_err(|e| EngineError::Store(Op::Reconcile, cid.to_string(), e))?;
         Ok(found.is_none() && self.0.deps.index.contains(cid))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_schedule_counts_far_enough_and_says_when_there_may_be_more() {
+        for (allowance, limit) in [(0, 1000), (10, 1000), (999, 1000), (1000, 1001), (50_000, 50_001)] {
+            assert_eq!(Counting::Enough.limit(allowance), limit);
+            assert_eq!(Counting::All.limit(allowance), u64::MAX);
+        }
+        let drift =
+            Drift { rows: 5000, missing_in_store: 1000, and_more: true, held: true, ..Drift::default() };
+        assert!(drift.too_many().starts_with("at least 1000 of 5000 rows"), "{}", drift.too_many());
+        let drift = Drift { and_more: false, ..drift };
+        assert!(drift.too_many().starts_with("1000 of 5000 rows"), "{}", drift.too_many());
     }
 }

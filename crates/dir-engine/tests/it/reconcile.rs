@@ -319,6 +319,61 @@ async fn an_audit_reports_and_a_repair_sets_right() {
 }
 
 #[tokio::test]
+async fn all_that_is_missing_is_counted_and_every_comparison_is_made_known() {
+    let node = node(90).await;
+    node.drop_tags(0..90);
+    let drift = node.compare().await.unwrap();
+    assert_eq!((drift.missing_in_store, drift.and_more, drift.removed, drift.held), (90, false, 0, true));
+    let status = || node.engine.reconcile_status();
+    let held = "90 of 90 rows have no record in the store: too many to take out unasked";
+    assert_eq!(status().problem, held);
+    let compared = status().last_success;
+    // A look, however much it would be allowed to take out, leaves that as it is, and is known to have been.
+    let all = ReconcileOptions { max_removal_percent: 100, ..ReconcileOptions::default() };
+    for reconcile in [ReconcileOptions::default(), all] {
+        let (report, _) = audit(&node, AuditOptions { reconcile, ..look() }).await;
+        assert_eq!(report.drift.map(|drift| drift.missing_in_store), Some(90));
+        assert!(status().last_success > compared && status().problem == held, "{:?}", status());
+        assert!(status().last.is_some_and(|last| last.held));
+    }
+    // A repair that the operator has allowed ends it.
+    node.engine.compared().await;
+    let (report, _) = audit(&node, AuditOptions { repair: true, reconcile: all, ..look() }).await;
+    assert_eq!(report.drift.clone().map(|drift| drift.removed), Some(90));
+    assert!(report.is_clean(), "{report:?}");
+    assert_eq!((status().problem, status().last), (String::new(), report.drift));
+    tokio::time::timeout(std::time::Duration::from_secs(5), node.engine.compared()).await.unwrap();
+}
+
+#[tokio::test]
+async fn lost_tags_are_named_by_an_audit_and_by_the_plan_of_a_repair() {
+    let node = node(30).await;
+    node.drop_tags(0..4);
+    // Of one of them the content is gone as well, of another it is not what it was.
+    assert!(node.registry.drop_blob("dir", &cid("r1")));
+    assert!(node.registry.corrupt_blob("dir", &cid("r2"), bytes::Bytes::from_static(b"{}")));
+    let lost = |report: &dir_engine::AuditReport| report.found.get(&Trouble::LostTag).copied();
+    for (restore_lost_tags, said) in [(false, "--restore-lost-tags"), (true, "would be written anew")] {
+        let (report, news) = audit(&node, AuditOptions { restore_lost_tags, ..look() }).await;
+        assert_eq!((lost(&report), report.is_clean()), (Some(2), false), "{report:?}");
+        assert_eq!(report.drift.unwrap().missing_in_store, 4);
+        let named = news.into_iter().filter_map(|news| match news {
+            JobNews::Finding(found) if found.trouble == Trouble::LostTag => {
+                assert!(found.detail.contains(said), "{found:?}");
+                found.cid
+            }
+            _ => None,
+        });
+        let named: std::collections::BTreeSet<_> = named.collect();
+        assert_eq!(named, [cid("r0"), cid("r3")].into());
+    }
+    assert_eq!(node.index.len(), 30, "nothing was changed");
+    let (report, _) = audit(&node, AuditOptions { repair: true, restore_lost_tags: true, ..look() }).await;
+    assert_eq!((lost(&report), report.drift.clone().unwrap().removed), (Some(2), 2), "{report:?}");
+    assert!(report.is_clean() && node.index.len() == 28, "{report:?}");
+}
+
+#[tokio::test]
 async fn a_layout_is_converted_with_progress_in_portions_and_one_job_at_a_time() {
     let node = Arc::new(node(30).await);
     let (tell, mut hear) = mpsc::channel(1);

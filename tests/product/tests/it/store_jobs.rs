@@ -7,7 +7,7 @@ use dir_core::{Cid, Record, RecordFacts, Timestamp};
 use dir_testkit::fake_registry::{FakeRegistry, Fault, Kind, Switches};
 use dir_testkit::generate::Generator;
 use product_tests::proc::{Proc, Ran, run};
-use product_tests::server::{Auth, Records, Server};
+use product_tests::server::{Auth, Records, Server, get};
 use product_tests::workload::{self, Workload};
 use product_tests::{init, our, root, wait_until};
 use serde_json::Value;
@@ -219,4 +219,45 @@ fn jobs_on_a_registry_survive_the_end_of_client_and_server() {
     .unwrap_or_else(|error| panic!("{error}: {last:?}"));
     assert_eq!(registry.tags("dir"), ["directory.layout"]);
     admin.wait_clean(RECORDS);
+}
+
+#[test]
+fn what_an_operator_finds_and_repairs_is_on_health_and_metrics_at_once() {
+    let dir = tempfile::tempdir().unwrap();
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+    let registry = runtime.block_on(FakeRegistry::start(Switches::zot())).unwrap();
+    let cids = plant(&registry, 7);
+    let (workload, auth) = identity(dir.path());
+    let records = Records::Registry(registry.address());
+    let server = Server::start(dir.path(), &auth, &records).unwrap();
+    let admin = Admin { socket: workload.socket(), port: server.port };
+    admin.wait_clean(RECORDS);
+    let page = |path: &str| get(server.ops_port, path).unwrap().1;
+    let has = |line: &str| page("/metrics").lines().any(|has| has == line);
+
+    // A record that was read is in the cache of this server; its bytes in the registry are looked at all the same.
+    run(&mut admin.command("dirctl", &["pull", &cids[0].to_string()])).unwrap().good().unwrap();
+    assert!(has("directory_store_corrupt_total{source=\"backend\"} 0"), "{}", page("/metrics"));
+    assert!(registry.corrupt_blob("dir", &cids[0], bytes::Bytes::from_static(b"{}")));
+    let (code, json) = admin.json(&["audit", "--contents"]);
+    assert_eq!((code, &json["troubles"]["broken"]["found"]), (Some(10), &1.into()), "{json}");
+    assert!(has("directory_store_corrupt_total{source=\"backend\"} 1"), "{}", page("/metrics"));
+
+    for cid in &cids {
+        registry.drop_tag("dir", &cid.to_string());
+    }
+    let (_, json) = admin.json(&["repair", "--dry-run"]);
+    assert_eq!((&json["drift"]["missing_in_store"], &json["drift"]["held"]), (&RECORDS.into(), &true.into()));
+    // The content of all but one is there.
+    assert_eq!(json["troubles"]["lost_tag"]["found"], RECORDS - 1, "{json}");
+    assert!(has(&format!("directory_index_drift{{missing_in=\"store\"}} {RECORDS}")), "{}", page("/metrics"));
+    assert!(has("directory_index_removals_held{component=\"index\"} 1"), "{}", page("/metrics"));
+    let text = format!("{RECORDS} of {RECORDS} rows have no record in the store");
+    wait_until("health says so", || page("/healthz").contains(&text)).unwrap();
+
+    let (code, json) = admin.json(&["repair", "--yes", "--max-removal-percent", "100"]);
+    assert_eq!((code, &json["drift"]["removed"]), (Some(0), &RECORDS.into()), "{json}");
+    assert!(has("directory_index_drift{missing_in=\"store\"} 0"), "{}", page("/metrics"));
+    assert!(has("directory_index_removals_held{component=\"index\"} 0"), "{}", page("/metrics"));
+    wait_until("health is well", || !page("/healthz").contains("rows have no record")).unwrap();
 }
