@@ -93,6 +93,14 @@ pub enum Walked {
         /// Its tag.
         tag: String,
     },
+    /// A record's name that leads to nothing which can be read, while the rest of the store can: left out by a rebuild,
+    /// and looked at again by the next one.
+    Unreadable {
+        /// The record.
+        cid: Cid,
+        /// Where, and why.
+        why: String,
+    },
     /// Everything up to here is done: a rebuild may go on from this mark after a restart.
     Mark(WalkMark),
 }

@@ -44,7 +44,7 @@ pub struct RebuildStatus {
     pub walked: u64,
     /// Records added to the index.
     pub added: u64,
-    /// Records that could not be taken: unreadable, or not valid.
+    /// Records that could not be taken: manifest or content unreadable, or not valid.
     pub skipped: u64,
     /// When it began.
     pub started_at: Option<Timestamp>,

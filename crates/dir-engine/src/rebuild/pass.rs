@@ -122,6 +122,10 @@ impl Engine {
                         reads.push(async move { (n, self.find(stored).await) });
                     }
                     Ok(Walked::Other { .. }) => {}
+                    Ok(Walked::Unreadable { cid, why }) => {
+                        self.0.rebuild.run.lock().walked += 1;
+                        self.skip::<()>(&cid, &why);
+                    }
                     Ok(Walked::Mark(mark)) => flight.mark(mark),
                     Err(error) => {
                         let transient = error.class().is_transient();

@@ -86,6 +86,34 @@ impl Node {
 }
 
 #[tokio::test]
+async fn damaged_manifests_keep_nobody_else_out_of_a_new_index() {
+    let node = node(30).await;
+    for (n, status) in [(3, 500), (20, 500), (7, 404)] {
+        assert!(node.registry.damage_manifest("dir", &cid(&format!("r{n}")).to_string(), status));
+    }
+    let index = Arc::new(MemoryIndex::new());
+    let deps = Deps {
+        store: node.store.clone(),
+        index: index.clone(),
+        rules: Arc::new(BuiltinRules::default()),
+        clock: Arc::new(Hands(AtomicI64::new(1_767_225_700_000))),
+    };
+    let engine = Engine::new(deps, EngineConfig::default()).with_maintenance(node.store.clone());
+    engine.rebuild(&MemoryJournal::default(), &CancellationToken::new()).await.unwrap();
+    let status = engine.rebuild_status();
+    assert_eq!((status.walked, status.added, status.skipped), (30, 27, 3));
+    // They end no comparison either, and take no row away.
+    let fresh = Node { index, engine, ..node };
+    let drift = fresh.compare().await.unwrap();
+    assert_eq!((drift.skipped, drift.missing_in_store, drift.added), (2, 0, 0), "{drift:?}");
+    assert_eq!(fresh.index.len(), 27);
+    // What is whole again comes in with the next rebuild.
+    fresh.registry.mend_manifests("dir");
+    fresh.engine.rebuild(&MemoryJournal::default(), &CancellationToken::new()).await.unwrap();
+    assert_eq!(fresh.index.len(), 30);
+}
+
+#[tokio::test]
 async fn what_others_pushed_and_deleted_is_found_told_and_set_right() {
     let node = node(30).await;
     assert_eq!(node.compare().await.unwrap(), Drift { rows: 30, names: 30, ..Drift::default() });

@@ -68,6 +68,11 @@ impl RegistryFault {
         source.downcast_ref()
     }
 
+    /// Whether the registry says of itself that it failed.
+    pub(crate) fn is_its_own(&self) -> bool {
+        matches!(self, RegistryFault::Status { status: 500..=599, .. })
+    }
+
     /// Whether a manifest was refused because a blob that it names is not there.
     pub(crate) fn is_unknown_blob(&self) -> bool {
         let RegistryFault::Status { status: 400 | 404, codes, .. } = self else { return false };

@@ -1,9 +1,10 @@
 //! The inspection: what a registry holds, and what of it is not as it should be.
 
 use super::OciStore;
+use super::behind::{Behind, behind, insist};
 use super::place::repositories;
 use super::stamp::{Placed, Placement, STAMP_TAG};
-use super::walk::{Item, Visit, steady, until_failure, visit};
+use super::walk::{CHUNK, Item, Visit, steady, until_failure, visit};
 use crate::artifact::Manifest;
 use dir_core::Cid;
 use dir_core::maintenance::{Depth, Finding, Inspected, Trouble};
@@ -46,19 +47,26 @@ fn strays(store: &OciStore, placed: Placed) -> BoxStream<'_, Item<Inspected>> {
 }
 
 async fn misplaced(store: &OciStore, repository: &str, tags: Vec<String>) -> Vec<Item<Inspected>> {
-    let tags = tags.into_iter().filter(|tag| tag.parse::<Cid>().is_ok());
-    stream::iter(tags)
-        .map(|tag| async move {
-            let Some(seen) = see(store, repository, &tag).await? else { return Ok(None) };
-            if !seen.manifest.is_record() {
-                return orphan(store, repository, tag, &seen).await.map(|o| o.map(Inspected::Finding));
-            }
-            stray(store, repository, tag, &seen).await.map(|finding| finding.map(Inspected::Finding))
-        })
-        .buffered(store.parallel())
-        .filter_map(|item: Item<Option<Inspected>>| async { item.transpose() })
-        .collect()
-        .await
+    let tags: Vec<String> = tags.into_iter().filter(|tag| tag.parse::<Cid>().is_ok()).collect();
+    let mut out = Vec::new();
+    for chunk in tags.chunks(CHUNK) {
+        let looked = behind(store, repository, chunk.to_vec(), store.parallel()).await;
+        let items = stream::iter(looked)
+            .map(|(tag, item)| async move {
+                Ok(match seen(repository, &tag, item?) {
+                    Ok(None) => None,
+                    Err(broken) => Some(Inspected::Finding(*broken)),
+                    Ok(Some(seen)) if seen.manifest.is_record() => {
+                        stray(store, repository, tag, &seen).await?.map(Inspected::Finding)
+                    }
+                    Ok(Some(seen)) => orphan(store, repository, tag, &seen).await?.map(Inspected::Finding),
+                })
+            })
+            .buffered(store.parallel())
+            .filter_map(|item: Item<Option<Inspected>>| async { item.transpose() });
+        out.extend(items.collect::<Vec<_>>().await);
+    }
+    out
 }
 
 /// A manifest behind a tag.
@@ -67,11 +75,23 @@ pub(super) struct Seen {
     pub(super) manifest: Manifest,
 }
 
-async fn see(store: &OciStore, repository: &str, tag: &str) -> Result<Option<Seen>, StoreError> {
-    let Some((bytes, digest)) = store.registry().manifest(repository, tag).await? else { return Ok(None) };
-    // What cannot be read is neither a record nor a referrer.
-    let manifest = Manifest::parse(&bytes, tag).unwrap_or_default();
-    Ok(Some(Seen { digest, manifest }))
+/// The manifest behind a tag, `None` when the tag is gone by now, or what is wrong with it.
+fn seen(repository: &str, tag: &str, behind: Behind) -> Result<Option<Seen>, Box<Finding>> {
+    let cid = tag.parse::<Cid>().ok();
+    let broken = |manifest, detail| {
+        let (place, tag) = (repository.to_owned(), tag.to_owned());
+        Box::new(Finding { trouble: Trouble::Broken, place, tag, manifest, cid, detail })
+    };
+    if let Some(why) = behind.trouble() {
+        return Err(broken(String::new(), why));
+    }
+    let Behind::Manifest(bytes, digest) = behind else { return Ok(None) };
+    match Manifest::parse(&bytes, tag) {
+        Ok(manifest) => Ok(Some(Seen { digest, manifest })),
+        Err(error) if cid.is_some() => Err(broken(digest.oci_digest(), error.to_string())),
+        // Others may keep what they like under tags of their own.
+        Err(_) => Ok(Some(Seen { digest, manifest: Manifest::default() })),
+    }
 }
 
 /// A record where it does not belong: `None` when it belongs there.
@@ -86,7 +106,9 @@ pub(super) async fn stray(
     if home == repository {
         return Ok(None);
     }
-    let there = store.find(&home, &cid).await?.is_some();
+    // What is damaged there is found there.
+    let Ok(there) = insist(store, || store.find(&home, &cid)).await? else { return Ok(None) };
+    let there = there.is_some();
     let (trouble, detail) = if there {
         (Trouble::Duplicate, format!("the record is in {home} too, where it belongs"))
     } else {
@@ -109,8 +131,12 @@ async fn orphan(
     {
         return Ok(None);
     }
-    if store.registry().manifest(repository, &subject.digest).await?.is_some() {
-        return Ok(None);
+    let there = insist(store, || store.registry().manifest(repository, &subject.digest)).await;
+    match there {
+        Ok(Ok(None)) => {}
+        // One that is damaged is found by its own tag.
+        Ok(Ok(Some(_)) | Err(_)) | Err(StoreError::BadManifest(_)) => return Ok(None),
+        Err(error) => return Err(error),
     }
     let detail = format!("it refers to {}, which is gone", subject.digest);
     Ok(Some(finding(Trouble::Orphan, repository, tag, seen, None, detail)))
@@ -138,8 +164,11 @@ impl Visit for Inspector<'_> {
 
     async fn tags(&self, repository: &str, tags: Vec<String>, parallel: usize) -> Vec<Item<Inspected>> {
         // In sharded layout the one repository holds the stamp, and what is misplaced there is found by `strays`.
-        stream::iter(tags)
-            .map(|tag| self.tag(repository, tag))
+        // The stamp and lists of the referrers tag schema are passed by.
+        let tags = tags.into_iter().filter(|tag| tag != STAMP_TAG && !tag.starts_with("sha256-"));
+        let looked = behind(self.store, repository, tags.collect(), parallel).await;
+        stream::iter(looked)
+            .map(|(tag, item)| self.tag(repository, tag, item))
             .buffered(parallel)
             .filter_map(|item| async { item.transpose() })
             .collect()
@@ -152,12 +181,12 @@ impl Visit for Inspector<'_> {
 }
 
 impl Inspector<'_> {
-    async fn tag(&self, repository: &str, tag: String) -> Result<Option<Inspected>, StoreError> {
-        // The stamp, and lists of the referrers tag schema.
-        if tag == STAMP_TAG || tag.starts_with("sha256-") {
-            return Ok(None);
-        }
-        let Some(seen) = see(self.store, repository, &tag).await? else { return Ok(None) };
+    async fn tag(&self, repository: &str, tag: String, item: Item<Behind>) -> Item<Option<Inspected>> {
+        let seen = match seen(repository, &tag, item?) {
+            Ok(Some(seen)) => seen,
+            Ok(None) => return Ok(None),
+            Err(broken) => return Ok(Some(Inspected::Finding(*broken))),
+        };
         let Ok(cid) = tag.parse::<Cid>() else {
             let detail = "the tag is no CID".to_owned();
             return Ok(Some(Inspected::Finding(finding(

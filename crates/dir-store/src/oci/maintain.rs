@@ -1,6 +1,7 @@
 //! Looking after a registry: what jobs ask of it.
 
 use super::OciStore;
+use super::error::RegistryFault;
 use super::inspect::{self, Seen};
 use super::stamp::{self, Placement};
 use super::{reshard, walk};
@@ -81,6 +82,11 @@ impl OciStore {
         let Some(subject) = manifest.subject else { return Ok(false) };
         if self.registry.manifest(&finding.place, &subject.digest).await?.is_some() {
             return Ok(false);
+        }
+        // Where manifests cannot be read, the record may be one of those, and come back with its file.
+        match self.registry.descriptors(&finding.place, &subject.digest).await {
+            Err(e) if matches!(RegistryFault::of(&e), Some(RegistryFault::Unlisted(_))) => return Ok(false),
+            listed => drop(listed?),
         }
         let removed = self.registry.delete_manifest(&finding.place, &digest.oci_digest()).await?;
         self.registry.drop_tag(&finding.place, &finding.tag, &digest).await?;

@@ -5,6 +5,7 @@
 //! registries read and rewrite a whole repository's index for each manifest.
 
 mod auth;
+mod behind;
 mod config;
 pub(crate) mod error;
 mod http;
@@ -292,7 +293,10 @@ impl RecordStore for OciStore {
     }
 
     async fn resolve(&self, cid: &Cid) -> Result<Option<Stored>, StoreError> {
-        let found = self.seek(cid).await?;
+        let found = match self.seek(cid).await {
+            Err(error) => return Err(behind::judged(self, error, || self.seek(cid)).await),
+            Ok(found) => found,
+        };
         Ok(found.map(|(_, f)| f.manifest.into_stored(*cid, f.digest.oci_digest())))
     }
 

@@ -9,12 +9,14 @@
 //! the manifest, what refers to it, the content, and the removal. Several records are copied at once, because reads
 //! share the registry's lock; then they are removed one after the other, because each removal has it alone.
 
-use super::OciStore;
+use super::behind::{Behind, behind, insist};
 use super::error::RegistryFault;
 use super::place::repositories;
 use super::stamp::{Placed, Placement};
 use super::transfer::{Copied, Old};
 use super::walk::until_failure;
+use super::{Found, OciStore};
+use crate::artifact::Manifest;
 use dir_core::Cid;
 use dir_core::maintenance::{Finding, Reshard, Spread, Trouble};
 use dir_core::store::{BoxStream, StoreError};
@@ -167,6 +169,10 @@ impl Work<'_> {
                     self.held += u64::from(holds(&step));
                     steps.push(Ok(step));
                 }
+                Ok(Looked::Dropped) => {
+                    self.moved += 1;
+                    steps.push(Ok(Reshard::Passed));
+                }
                 Ok(Looked::Copied(copied)) => old.push_back(copied),
                 Err(error) => steps.push(Err(error)),
             }
@@ -201,6 +207,8 @@ impl Work<'_> {
 enum Looked {
     Said(Reshard),
     Copied(Old),
+    /// A tag without a manifest is gone, and what it kept from moving moves in the next pass.
+    Dropped,
 }
 
 /// One tag of a repository that is left.
@@ -213,31 +221,56 @@ async fn one(
 ) -> Result<Looked, StoreError> {
     let Ok(cid) = tag.parse::<Cid>() else { return Ok(Looked::Said(Reshard::Passed)) };
     let _alone = store.exclusive(&cid).await;
-    let Some(found) = store.find(place, &cid).await? else { return Ok(Looked::Said(Reshard::Passed)) };
     let home = to.repository(store.stem(), &cid);
+    let left = |trouble, manifest, detail| {
+        let (place, tag) = (place.to_owned(), tag.clone());
+        Ok(Looked::Said(Reshard::Left(Finding { trouble, place, tag, manifest, cid: Some(cid), detail })))
+    };
+    let Some((_, behind)) = behind(store, place, vec![tag.clone()], 1).await.pop() else {
+        return Ok(Looked::Said(Reshard::Passed));
+    };
+    let behind = behind?;
+    if let Some(why) = behind.trouble() {
+        if matches!(behind, Behind::Missing) && !dry_run && store.drop_lost_tag(place, &home, &cid).await? {
+            return Ok(Looked::Dropped);
+        }
+        return left(Trouble::Broken, String::new(), why);
+    }
+    let Behind::Manifest(bytes, digest) = behind else { return Ok(Looked::Said(Reshard::Passed)) };
+    let manifest = match Manifest::parse(&bytes, &tag) {
+        Ok(manifest) if manifest.is_record() => manifest,
+        Ok(_) => return Ok(Looked::Said(Reshard::Passed)),
+        Err(error) => return left(Trouble::Broken, digest.oci_digest(), error.to_string()),
+    };
     if dry_run {
         return Ok(Looked::Said(Reshard::Moved(cid, 0)));
     }
-    let (trouble, detail) = match store.copy(place, &home, &cid, &found).await {
-        Ok(Copied::Both(old)) => return Ok(Looked::Copied(old)),
-        Ok(Copied::Left(trouble, detail)) => (trouble, detail),
-        Err(error) => (Trouble::Broken, immovable(error)?),
-    };
-    Ok(Looked::Said(Reshard::Left(Finding {
-        trouble,
-        place: place.to_owned(),
-        tag,
-        manifest: found.digest.oci_digest(),
-        cid: Some(cid),
-        detail,
-    })))
+    let found = Found { bytes, digest, manifest };
+    match store.copy(place, &home, &cid, &found).await {
+        Ok(Copied::Both(old)) => Ok(Looked::Copied(old)),
+        Ok(Copied::Left(trouble, detail)) => left(trouble, digest.oci_digest(), detail),
+        Err(error) => {
+            left(Trouble::Broken, digest.oci_digest(), immovable(store, place, &digest, error).await?)
+        }
+    }
 }
 
 /// Why a record cannot be moved although the registry answers; any other error is given back.
-fn immovable(error: StoreError) -> Result<String, StoreError> {
-    match RegistryFault::of(&error) {
-        // Moved without what refers to it, it would lose that.
-        Some(RegistryFault::Unlisted(_)) => Ok(error.to_string()),
+async fn immovable(
+    store: &OciStore,
+    place: &str,
+    digest: &Cid,
+    error: StoreError,
+) -> Result<String, StoreError> {
+    match (&error, RegistryFault::of(&error)) {
+        // Moved without what refers to it, it would lose that. Or that is damaged itself.
+        (_, Some(RegistryFault::Unlisted(_))) | (StoreError::BadManifest(_), _) => Ok(error.to_string()),
+        (_, Some(fault)) if fault.is_its_own() => {
+            let subject = digest.oci_digest();
+            let listed = insist(store, || store.registry().descriptors(place, &subject)).await?;
+            let lists = |why| format!("what refers to it cannot be listed: {why}");
+            listed.err().map(lists).ok_or(error)
+        }
         _ => Err(error),
     }
 }

@@ -127,6 +127,19 @@ impl OciStore {
         Ok(())
     }
 
+    /// Removes a tag whose manifest is missing from the old place of a record that has been pushed anew in its new one;
+    /// answers whether it was. Registries delete no such tag: it is given the new manifest first.
+    pub(super) async fn drop_lost_tag(&self, place: &str, home: &str, cid: &Cid) -> Result<bool, StoreError> {
+        let Some(found) = self.find(home, cid).await? else { return Ok(false) };
+        self.ensure_config(place).await?;
+        if self.copy_blobs(home, place, &found.manifest).await?.is_err() {
+            return Ok(false);
+        }
+        self.registry().put_manifest_again(place, &cid.to_string(), &found.bytes, MANIFEST).await?;
+        self.drop_manifest(place, &found.digest, Some(*cid)).await?;
+        Ok(true)
+    }
+
     /// Removes a manifest and its tag; answers whether it was there, and whether its tag had to be removed by itself.
     async fn drop_manifest(
         &self,

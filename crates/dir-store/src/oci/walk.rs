@@ -4,6 +4,7 @@
 //! seen before, and what is moved ahead of it is seen where it has gone.
 
 use super::OciStore;
+use super::behind::{Behind, behind};
 use super::place::repositories;
 use super::stamp::{Placed, Placement, SHARDS, shard_name};
 use crate::artifact::Manifest;
@@ -12,7 +13,7 @@ use dir_core::store::{BoxStream, StoreError, WalkMark, Walked};
 use futures::{Stream, StreamExt, stream};
 
 /// Tags between two marks of one repository.
-const CHUNK: usize = 64;
+pub(super) const CHUNK: usize = 64;
 
 /// One item of a walk.
 pub(super) type Item<T> = Result<T, StoreError>;
@@ -126,10 +127,15 @@ fn shards<'a, V: Visit + 'a>(store: &'a OciStore, first: u16, visitor: V) -> Box
             let visitor = visitor.clone();
             async move {
                 let repository = shard_name(store.stem(), shard);
-                let mut items = match store.registry().tags(&repository).await {
-                    Ok(tags) => visitor.tags(&repository, tags, 1).await,
-                    Err(e) => vec![Err(e)],
-                };
+                let mut items = Vec::new();
+                match store.registry().tags(&repository).await {
+                    Ok(tags) => {
+                        for chunk in tags.chunks(CHUNK) {
+                            items.extend(visitor.tags(&repository, chunk.to_vec(), 1).await);
+                        }
+                    }
+                    Err(e) => items.push(Err(e)),
+                }
                 items.push(Ok(V::mark(WalkMark(format!("shard:{shard:03x}")))));
                 items
             }
@@ -185,12 +191,12 @@ impl Visit for Records<'_> {
     type Item = Walked;
 
     async fn tags(&self, repository: &str, tags: Vec<String>, parallel: usize) -> Vec<Item<Walked>> {
-        stream::iter(tags)
-            .map(|tag| entry(self.0, repository, tag))
-            .buffered(parallel)
-            .filter_map(|item| async { item.transpose() })
+        let (names, others): (Vec<_>, Vec<_>) = tags.into_iter().partition(|tag| tag.parse::<Cid>().is_ok());
+        let looked = behind(self.0, repository, names, parallel).await;
+        let others = others.into_iter().map(|tag| Ok(Walked::Other { tag }));
+        others
+            .chain(looked.into_iter().filter_map(|(tag, item)| entry(repository, tag, item).transpose()))
             .collect()
-            .await
     }
 
     fn mark(mark: WalkMark) -> Walked {
@@ -198,19 +204,26 @@ impl Visit for Records<'_> {
     }
 }
 
-async fn entry(store: &OciStore, repository: &str, tag: String) -> Result<Option<Walked>, StoreError> {
+/// What a walk says of one tag; `None` when it was deleted since the tags were listed.
+fn entry(repository: &str, tag: String, item: Item<Behind>) -> Item<Option<Walked>> {
+    let behind = item?;
     let Ok(cid) = tag.parse::<Cid>() else { return Ok(Some(Walked::Other { tag })) };
-    // It may have been deleted since the tags were listed.
-    let Some((bytes, digest)) = store.registry().manifest(repository, &tag).await? else { return Ok(None) };
-    match Manifest::parse(&bytes, &tag) {
-        Ok(manifest) if manifest.is_record() => {
-            Ok(Some(Walked::Record(manifest.into_stored(cid, digest.oci_digest()))))
-        }
-        _ => Ok(Some(Walked::Other { tag })),
+    let unreadable = |why: &str| Walked::Unreadable { cid, why: format!("repository {repository}: {why}") };
+    if let Some(why) = behind.trouble() {
+        return Ok(Some(unreadable(&why)));
     }
+    let Behind::Manifest(bytes, digest) = behind else { return Ok(None) };
+    Ok(Some(match Manifest::parse(&bytes, &tag) {
+        Ok(manifest) if manifest.is_record() => {
+            Walked::Record(manifest.into_stored(cid, digest.oci_digest()))
+        }
+        Ok(_) => Walked::Other { tag },
+        Err(error) => unreadable(&error.to_string()),
+    }))
 }
 
-/// Every CID that is a tag, repository by repository, from listings alone.
+/// Every CID that is a tag, repository by repository, from listings alone. A tag whose manifest is missing is a name
+/// like any other: damage is no deletion, and must not take a row out of the index; the inspection finds it.
 pub(super) fn names(store: &OciStore) -> BoxStream<'_, Item<Vec<Cid>>> {
     let begin = stream::once(store.placed()).flat_map(move |placed| match placed {
         Err(e) => stream::iter([Err(e)]).boxed(),

@@ -1,10 +1,10 @@
 //! Manifests that a registry has lost or cannot read, while all else works.
 
-use dir_core::maintenance::{Reshard, Spread, StoreMaintenance, Trouble};
-use dir_core::store::{Presence, RecordStore, StoredReferrer};
+use dir_core::maintenance::{Depth, Finding, Inspected, Reshard, Spread, StoreMaintenance, Trouble};
+use dir_core::store::{Presence, RecordStore, StoreError, StoredReferrer, Walked};
 use dir_core::{Cid, Class, Classified};
 use dir_store::{Layout, OciConfig, OciStore};
-use dir_testkit::fake_registry::{FakeRegistry, Kind, Switches};
+use dir_testkit::fake_registry::{FakeRegistry, Fault, Kind, Switches};
 use dir_testkit::store_conformance::{at, sample, sample_referrer};
 use futures::TryStreamExt;
 use std::collections::BTreeMap;
@@ -109,4 +109,99 @@ async fn a_registry_without_the_api_is_asked_once_and_then_by_tags() {
     // A repository with a lost manifest is nothing special there.
     registry.damage_manifest("dir", &records[RECORDS - 1].0.to_string(), 404);
     have_referrers(&open(&registry), &records[..RECORDS - 1]).await;
+}
+
+async fn inspected(store: &OciStore) -> Result<(usize, Vec<Finding>), StoreError> {
+    let all: Vec<_> = store.inspect(Depth::Manifests, None).try_collect().await?;
+    let records = all.iter().filter(|i| matches!(i, Inspected::Record(_))).count();
+    let findings = all.into_iter().filter_map(|i| if let Inspected::Finding(f) = i { Some(f) } else { None });
+    Ok((records, findings.collect()))
+}
+
+/// Records that a walk sees, and those that it cannot read.
+async fn walked(store: &OciStore) -> Result<(usize, Vec<(Cid, String)>), StoreError> {
+    let all: Vec<_> = store.walk(None).try_collect().await?;
+    let records = all.iter().filter(|w| matches!(w, Walked::Record(_))).count();
+    let unreadable = all
+        .into_iter()
+        .filter_map(|w| if let Walked::Unreadable { cid, why } = w { Some((cid, why)) } else { None });
+    Ok((records, unreadable.collect()))
+}
+
+#[tokio::test]
+async fn a_manifest_that_is_missing_or_damaged_is_named_and_the_others_are_looked_at() {
+    for (status, why) in [(404, "its manifest is missing"), (500, "its manifest cannot be read: HTTP 500")] {
+        let (registry, records) = filled(Switches::zot()).await;
+        // One with a referrer, which has no tag.
+        let broken = records[3].0;
+        registry.damage_manifest("dir", &broken.to_string(), status);
+        let store = open(&registry);
+        let (whole, found) = inspected(&store).await.unwrap();
+        let found: Vec<_> = found.iter().map(|f| (f.trouble, &*f.place, &*f.tag, &*f.detail)).collect();
+        let tag = broken.to_string();
+        assert_eq!((whole, found), (RECORDS - 1, vec![(Trouble::Broken, "dir", &*tag, why)]));
+        let unreadable = vec![(broken, format!("repository dir: {why}"))];
+        assert_eq!(walked(&store).await.unwrap(), (RECORDS - 1, unreadable));
+        let names = store.names().try_concat().await.unwrap();
+        assert!(names.contains(&broken), "damage is no deletion");
+
+        let dry: Vec<_> = store.reshard(Spread::Sharded, true, &[]).try_collect().await.unwrap();
+        assert_eq!((moved(&dry), left(&dry)), (RECORDS - 1, BTreeMap::from([(broken, why)])));
+        let steps = convert(&store, Spread::Sharded).await;
+        let left = left(&steps);
+        assert_eq!((moved(&steps), left.len(), left[&broken]), (0, RECORDS, why));
+        assert!(!steps.contains(&Reshard::Done));
+    }
+}
+
+#[tokio::test]
+async fn an_outage_is_no_damage_and_neither_is_a_deletion() {
+    let (registry, records) = filled(Switches::zot()).await;
+    let store = open(&registry);
+    store.ping().await.unwrap();
+    for round in 0..3 {
+        registry.fail_next(Kind::ManifestGet, 1000, Fault::Status(500));
+        let error = match round {
+            0 => inspected(&store).await.map(drop).unwrap_err(),
+            1 => walked(&store).await.map(drop).unwrap_err(),
+            _ => {
+                store.reshard(Spread::Sharded, true, &[]).try_collect::<Vec<_>>().await.map(drop).unwrap_err()
+            }
+        };
+        assert_eq!(error.class(), Class::Unavailable);
+        registry.heal();
+    }
+    // A short one is waited for.
+    registry.fail_next(Kind::ManifestGet, 2, Fault::Status(503));
+    assert_eq!(inspected(&store).await.unwrap(), (RECORDS, vec![]));
+    // Listed, and deleted before it is read.
+    let gone = records[1].0;
+    registry.fail_after(Kind::ManifestGet, 1, Fault::Slow(std::time::Duration::from_millis(500)));
+    let (seen, deleted) = tokio::join!(walked(&store), async {
+        tokio::time::sleep(std::time::Duration::from_millis(200)).await;
+        let mut left = records.iter().filter(|(cid, referrers)| *cid == gone || referrers.is_empty());
+        left.all(|(cid, _)| registry.drop_tag("dir", &cid.to_string()))
+    });
+    assert!(deleted);
+    let (_, unreadable) = seen.unwrap();
+    assert_eq!(unreadable, []);
+}
+
+#[tokio::test]
+async fn a_record_that_is_pushed_anew_sets_its_repository_right() {
+    let (registry, records) = filled(Switches::zot()).await;
+    let (broken, whole) = records.split_last().unwrap();
+    registry.damage_manifest("dir", &broken.0.to_string(), 404);
+    let store = open(&registry);
+    assert_eq!(moved(&convert(&store, Spread::Sharded).await), 0);
+    // In the middle of the conversion: its new manifest comes to its new place.
+    let (record, facts) = sample(RECORDS - 1);
+    assert_eq!(record.cid(), broken.0);
+    assert!(!store.delete(&broken.0).await.unwrap());
+    store.put(&record, &facts, at(7), Presence::Unknown).await.unwrap();
+    let steps = convert(&store, Spread::Sharded).await;
+    assert_eq!((moved(&steps), steps.last()), (whole.len(), Some(&Reshard::Done)));
+    have_referrers(&open(&registry), whole).await;
+    assert!(store.resolve(&broken.0).await.unwrap().is_some());
+    assert!(registry.tags("dir").iter().all(|tag| tag.parse::<Cid>().is_err()));
 }

@@ -200,7 +200,7 @@ async fn what_is_removed_between_copy_and_removal_does_not_come_back() {
     assert_eq!(registry.manifests("dir"), 3, "nothing but the stamp, and what it said before");
 }
 
-/// Stops a conversion at many places, by a registry that fails once; each time another process goes on.
+/// Stops a conversion at many places, by a registry that fails for a while; each time another process goes on.
 async fn stops(layout: Layout, to: Spread, kind: Kind, places: &[usize]) {
     let (registry, records) = filled(Switches::zot(), layout).await;
     let mut stops = 0;
@@ -208,6 +208,8 @@ async fn stops(layout: Layout, to: Spread, kind: Kind, places: &[usize]) {
         let store = open(&registry, Layout::Auto);
         store.ping().await.unwrap();
         registry.fail_after(kind, *after, Fault::Status(500));
+        // For longer than a manifest is asked for again.
+        registry.fail_next(kind, 20, Fault::Status(500));
         let outcome: Result<Vec<_>, _> = store.reshard(to, false, &[]).try_collect().await;
         registry.heal();
         if let Err(error) = outcome {

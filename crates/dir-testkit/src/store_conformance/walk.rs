@@ -26,7 +26,7 @@ async fn collect(store: &dyn RecordStore, from: Option<WalkMark>) -> (Vec<Cid>, 
         match item.expect("walk") {
             Walked::Record(stored) => cids.push(stored.cid),
             Walked::Mark(mark) => marks.push((cids.len(), mark)),
-            Walked::Other { .. } => {}
+            Walked::Other { .. } | Walked::Unreadable { .. } => {}
         }
     }
     (cids, marks)
@@ -54,7 +54,7 @@ fn nothing(backend: &mut dyn Backend) -> BoxFuture<'_, Done> {
             match item.expect("walk") {
                 Walked::Record(stored) => panic!("{stored:?}"),
                 Walked::Mark(_) => break,
-                Walked::Other { .. } => {}
+                Walked::Other { .. } | Walked::Unreadable { .. } => {}
             }
         }
         drop(walk);
