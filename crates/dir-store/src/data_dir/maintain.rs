@@ -31,8 +31,16 @@ impl StoreMaintenance for DataDirStore {
     }
 
     fn inspect(&self, depth: Depth, from: Option<WalkMark>) -> BoxStream<'_, Result<Inspected, StoreError>> {
-        let behind =
-            from.and_then(|mark| mark.0.strip_prefix(super::MARK).map(str::to_owned)).unwrap_or_default();
+        let behind = match from.as_ref().map(|WalkMark(text)| (text, text.strip_prefix(super::MARK))) {
+            None => String::new(),
+            Some((_, Some(name))) => name.to_owned(),
+            Some((text, None)) => {
+                let why = format!(
+                    "mark {text:?} is not of a registry's data directory: begin at the start, without a mark"
+                );
+                return Box::pin(stream::iter([Err(StoreError::Layout(why))]));
+            }
+        };
         let state = self.state.lock();
         let repos = state.repos.values().filter(|repo| repo.name > behind);
         let plan = repos.map(|repo| (repo.name.clone(), repo.entries.clone())).collect();
@@ -89,8 +97,18 @@ impl DataDirStore {
             return Ok(None);
         }
         let cid = entry.tag.parse::<Cid>().ok();
-        let Some(manifest) = repo.manifest(&entry.digest, &self.config.limits)? else {
+        let Some(bytes) = repo.bytes(&entry.digest, self.config.limits.max_manifest_bytes)? else {
             return found(Trouble::Broken, cid, "its manifest is missing");
+        };
+        if Cid::of(&bytes) != entry.digest {
+            let why = "its manifest does not hash to its digest: the file is cut, empty or changed";
+            return found(Trouble::Broken, cid, why);
+        }
+        let manifest = match Manifest::parse(&bytes, &entry.tag) {
+            Ok(manifest) => manifest,
+            Err(error) if cid.is_some() => return found(Trouble::Broken, cid, &error.to_string()),
+            // Others may keep what they like under tags of their own.
+            Err(_) => Manifest::default(),
         };
         if let Some(subject) = &manifest.subject {
             let ours = !manifest.annotation(KEY_REFERRER_TYPE).is_empty();

@@ -1,8 +1,8 @@
 //! The data directory of a stopped registry, read and converted.
 
-use dir_core::Cid;
 use dir_core::maintenance::{Depth, Inspected, Reshard, Spread, StoreMaintenance, Trouble};
-use dir_core::store::{Known, RecordStore, Walked};
+use dir_core::store::{Known, RecordStore, WalkMark, Walked};
+use dir_core::{Cid, Class, Classified};
 use dir_store::{DataDirConfig, DataDirStore, Limits};
 use dir_testkit::fill::{Fill, Filled, Shape, Tagging, fill};
 use futures::StreamExt;
@@ -286,4 +286,52 @@ async fn referrers_of_referrers_go_along_both_ways() {
     assert!(!content(dir.path()).contains_key("dir"), "nothing is left behind");
     convert(dir.path(), Spread::Single, usize::MAX).await;
     assert_eq!(content(dir.path())["dir"].0, before["dir"].0);
+}
+
+#[tokio::test]
+async fn manifests_that_are_cut_empty_or_changed_are_broken() {
+    let dir = tempfile::tempdir().unwrap();
+    let filled = filled(dir.path(), Shape::Single);
+    let index: Value = serde_json::from_slice(&fs::read(dir.path().join("dir/index.json")).unwrap()).unwrap();
+    let manifests = index["manifests"].as_array().unwrap();
+    let mut harmed = BTreeSet::new();
+    for (n, cid) in filled.cids[..3].iter().enumerate() {
+        let tag = Value::from(cid.to_string());
+        let entry =
+            manifests.iter().find(|m| m["annotations"]["org.opencontainers.image.ref.name"] == tag).unwrap();
+        let digest = entry["digest"].as_str().unwrap().trim_start_matches("sha256:");
+        let path = dir.path().join("dir/blobs/sha256").join(digest);
+        let whole = fs::read_to_string(&path).unwrap();
+        let harm = [&whole[..whole.len() / 2], "", &whole.replace("record", "picture")][n].to_owned();
+        fs::write(&path, harm).unwrap();
+        harmed.insert(*cid);
+    }
+    let seen: Vec<_> = open(dir.path()).inspect(Depth::Manifests, None).map(Result::unwrap).collect().await;
+    let broken = |i: &Inspected| match i {
+        Inspected::Finding(f) if f.trouble == Trouble::Broken => {
+            assert!(f.detail.contains("does not hash to its digest"), "{f:?}");
+            assert_eq!(f.place, "dir");
+            f.cid
+        }
+        Inspected::Finding(f) => panic!("{f:?}"),
+        _ => None,
+    };
+    assert_eq!(seen.iter().filter_map(broken).collect::<BTreeSet<_>>(), harmed);
+}
+
+#[tokio::test]
+async fn a_mark_that_is_not_of_a_directory_is_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    filled(dir.path(), Shape::Single);
+    let store = open(dir.path());
+    let all: Vec<_> = store.inspect(Depth::Manifests, None).map(Result::unwrap).collect().await;
+    let mark = all.into_iter().rev().find_map(|i| if let Inspected::Mark(m) = i { Some(m) } else { None });
+    assert!(store.inspect(Depth::Manifests, mark).all(async |item| item.is_ok()).await);
+    for text in ["shard:00a", "tag:x", "nonsense", ""] {
+        let mark = WalkMark(text.to_owned());
+        let items: Vec<_> = store.inspect(Depth::Manifests, Some(mark)).collect().await;
+        let [Err(error)] = &items[..] else { panic!("{text}: {items:?}") };
+        assert!(error.to_string().contains("is not of a registry's data directory"), "{error}");
+        assert_eq!(error.class(), Class::FailedPrecondition);
+    }
 }
