@@ -90,7 +90,8 @@ pub(super) async fn settle(registry: &Registry, stem: &str, asked: Layout) -> Re
                 registry = %registry.name,
                 repository = stem,
                 "the repository was filled without a layout stamp: serving it as it is, in layout single, \
-                 which grows slow with the number of records"
+                 which grows slow with the number of records; `dir-admin store reshard --to sharded` converts it while \
+                 it is in use"
             );
             Placement::Single
         }
@@ -119,7 +120,8 @@ fn check(registry: &Registry, stem: &str, asked: Layout, found: Placed) -> Resul
     }
     Err(StoreError::Layout(format!(
         "store.oci.layout is \"{asked}\", but repository {stem} of registry {} is in layout \"{found}\": set \
-         store.oci.layout to \"{found}\" or \"auto\", or name another repository",
+         store.oci.layout to \"{found}\" or \"auto\", or name another repository; served so, it is converted by \
+         `dir-admin store reshard --to {asked}`",
         registry.name,
         asked = asked.name(),
         found = found.now.name(),

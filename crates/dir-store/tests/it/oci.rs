@@ -154,7 +154,10 @@ async fn auto_follows_the_stamp_and_another_layout_is_refused() {
     let refused = store.ping().await.unwrap_err();
     assert_eq!(refused.class(), Class::FailedPrecondition);
     let text = refused.to_string();
-    for part in ["\"single\"", "\"sharded\"", "store.oci.layout to", "or \"auto\"", &registry.address()] {
+    let convert = "`dir-admin store reshard --to single`";
+    for part in
+        ["\"single\"", "\"sharded\"", "store.oci.layout to", "or \"auto\"", &registry.address(), convert]
+    {
         assert!(text.contains(part), "{text}");
     }
     let (record, facts) = sample(1);
@@ -170,6 +173,9 @@ async fn a_registry_that_others_filled_is_served_as_it_is() {
     // Before the stamp is written, an explicit layout that would lose sight of the records is refused.
     let refused = OciStore::new(&config(&registry, Layout::Sharded)).unwrap().ping().await.unwrap_err();
     assert!(matches!(refused, StoreError::Layout(_)), "{refused}");
+    for part in ["\"sharded\"", "\"single\"", "`dir-admin store reshard --to sharded`"] {
+        assert!(refused.to_string().contains(part), "{refused}");
+    }
     let store = OciStore::new(&config(&registry, Layout::Auto)).unwrap();
     assert_eq!(store.get(&record.cid(), Known::Unknown).await.unwrap(), record);
     assert!(registry.tags("dir").contains(&"directory.layout".to_owned()));
