@@ -1,7 +1,8 @@
 //! Decorators: the same port in front of any adapter.
 //!
-//! From the outside in: cache, metrics, retry, timeout, adapter. So a cache hit costs nothing of the rest, the metrics
-//! show what a caller waited for, and each attempt has the whole time limit.
+//! From the outside in: cache, metrics, timeout, retry, adapter. So a cache hit costs nothing of the rest, the metrics
+//! show what a caller waited for, and all attempts of an operation with the pauses between them have one time limit: a
+//! backend that hangs is given up after 30 s (a delete after 120 s), not after that for each attempt.
 
 pub(crate) mod metrics;
 mod retry;
@@ -66,7 +67,7 @@ impl Operation {
 /// What stands in front of an adapter.
 #[derive(Debug, Clone, Default)]
 pub struct StackConfig {
-    /// Time limits of each attempt.
+    /// Time limits of each operation, all its attempts together.
     pub timeout: TimeoutConfig,
     /// Attempts.
     pub retry: RetryConfig,
@@ -83,8 +84,8 @@ pub fn decorate(
     config: &StackConfig,
     metrics: &Arc<StoreMetrics>,
 ) -> Result<Arc<dyn RecordStore>, StoreError> {
-    let store: Arc<dyn RecordStore> = Arc::new(TimeoutStore::new(adapter, config.timeout));
-    let store: Arc<dyn RecordStore> = Arc::new(RetryStore::new(store, config.retry, Arc::clone(metrics)));
+    let store: Arc<dyn RecordStore> = Arc::new(RetryStore::new(adapter, config.retry, Arc::clone(metrics)));
+    let store: Arc<dyn RecordStore> = Arc::new(TimeoutStore::new(store, config.timeout));
     let store: Arc<dyn RecordStore> = Arc::new(MetricsStore::new(store, Arc::clone(metrics)));
     Ok(match &config.cache {
         Some(cache) => Arc::new(CacheStore::new(store, cache, Arc::clone(metrics))?),

@@ -1,4 +1,4 @@
-//! A time limit on every call.
+//! A time limit on every call, with all its attempts.
 
 use super::Operation;
 use async_trait::async_trait;
@@ -15,7 +15,7 @@ use std::time::Duration;
 /// Time limits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct TimeoutConfig {
-    /// Of a call. Default 30 s.
+    /// Of a call, all its attempts together. Default 30 s.
     pub call: Duration,
     /// Of `delete`, which removes referrers one by one. Default 2 min.
     pub delete: Duration,

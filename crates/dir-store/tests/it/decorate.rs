@@ -148,13 +148,23 @@ async fn a_push_that_was_done_but_not_answered_is_one_record() {
 async fn a_call_that_takes_too_long_is_given_up() {
     let mut world = Decorated::new(false).await;
     let record = world.put(1).await;
-    world.config.timeout.call = Duration::from_millis(50);
-    world.config.retry.attempts = 2;
+    world.config.timeout.call = Duration::from_millis(500);
+    world.config.retry.attempts = 1000;
     world.restart();
-    world.backend.registry.fail_next(Kind::BlobGet, 2, Fault::Hang);
-    let late = world.store.get(&record.cid(), Known::Live).await.unwrap_err();
-    assert_eq!(late.class(), Class::Timeout);
-    assert_eq!(late.to_string(), "store operation get: no answer within 50ms");
+    let registry = &world.backend.registry;
+    // Whether one attempt hangs or many fail slowly: there is one limit for all of them.
+    let slow = std::iter::repeat_n(Fault::DoneBut(503), 1000);
+    for (n, faults) in [(1, vec![Fault::Hang]), (2, slow.collect())] {
+        faults.into_iter().for_each(|fault| registry.fail_next(Kind::BlobGet, 1, fault));
+        registry.reset_counts();
+        let begun = std::time::Instant::now();
+        let late = world.store.get(&record.cid(), Known::Live).await.unwrap_err();
+        assert!(begun.elapsed() < Duration::from_secs(5), "{:?}", begun.elapsed());
+        assert_eq!(late.class(), Class::Timeout);
+        assert_eq!(late.to_string(), "store operation get: no answer within 500ms");
+        assert!(world.requests() >= n);
+        registry.heal();
+    }
     assert_eq!(world.store.get(&record.cid(), Known::Live).await.unwrap(), record);
 }
 
