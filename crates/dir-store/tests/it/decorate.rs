@@ -155,7 +155,9 @@ async fn a_call_that_takes_too_long_is_given_up() {
     // Whether one attempt hangs or many fail slowly: there is one limit for all of them.
     let slow = std::iter::repeat_n(Fault::DoneBut(503), 1000);
     for (n, faults) in [(1, vec![Fault::Hang]), (2, slow.collect())] {
-        faults.into_iter().for_each(|fault| registry.fail_next(Kind::BlobGet, 1, fault));
+        for fault in faults {
+            registry.fail_next(Kind::BlobGet, 1, fault);
+        }
         registry.reset_counts();
         let begun = std::time::Instant::now();
         let late = world.store.get(&record.cid(), Known::Live).await.unwrap_err();
