@@ -97,18 +97,9 @@ impl DataDirStore {
             return Ok(None);
         }
         let cid = entry.tag.parse::<Cid>().ok();
-        let Some(bytes) = repo.bytes(&entry.digest, self.config.limits.max_manifest_bytes)? else {
-            return found(Trouble::Broken, cid, "its manifest is missing");
-        };
-        if Cid::of(&bytes) != entry.digest {
-            let why = "its manifest does not hash to its digest: the file is cut, empty or changed";
-            return found(Trouble::Broken, cid, why);
-        }
-        let manifest = match Manifest::parse(&bytes, &entry.tag) {
+        let manifest = match repo.examine(&entry.digest, &entry.tag, &self.config.limits)? {
             Ok(manifest) => manifest,
-            Err(error) if cid.is_some() => return found(Trouble::Broken, cid, &error.to_string()),
-            // Others may keep what they like under tags of their own.
-            Err(_) => Manifest::default(),
+            Err(why) => return found(Trouble::Broken, cid, &why),
         };
         if let Some(subject) = &manifest.subject {
             let ours = !manifest.annotation(KEY_REFERRER_TYPE).is_empty();

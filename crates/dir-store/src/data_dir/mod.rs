@@ -104,14 +104,26 @@ impl DataDirStore {
         let state = self.state.lock();
         let look = |cid: &Cid| {
             // What is in both places is one record: it is shown where it is found.
-            let found = self.find(&state, cid)?;
-            Ok(match found {
-                Some((home, stored)) if home == repo => Some(Walked::Record(stored)),
-                Some(_) => None,
-                None => Some(Walked::Other { tag: cid.to_string() }),
-            })
+            let why = match self.find(&state, cid) {
+                Ok(Some((home, stored))) if home == repo => return Ok(Some(Walked::Record(stored))),
+                Ok(Some(_)) => return Ok(None),
+                Ok(None) => self.damage(&state, repo, cid)?,
+                Err(error @ (StoreError::BadManifest(_) | StoreError::Corrupt(_))) => Some(error.to_string()),
+                Err(error) => return Err(error),
+            };
+            Ok(Some(match why {
+                Some(why) => Walked::Unreadable { cid: *cid, why: format!("repository {repo}: {why}") },
+                None => Walked::Other { tag: cid.to_string() },
+            }))
         };
         tags.iter().filter_map(|cid| look(cid).transpose()).collect()
+    }
+
+    /// Why there is no manifest behind a tag of a repository.
+    fn damage(&self, state: &State, repo: &str, cid: &Cid) -> Result<Option<String>, StoreError> {
+        let held = state.records.get(cid).into_iter().flatten().find(|(name, _)| name == repo);
+        let (Some(repo), Some((_, digest))) = (state.repos.get(repo), held) else { return Ok(None) };
+        Ok(repo.examine(digest, &cid.to_string(), &self.config.limits)?.err())
     }
 
     /// The tags that are CIDs, by repository, behind a mark.

@@ -158,6 +158,27 @@ impl Repo {
         Ok(bytes.map(|bytes| Manifest::parse(&bytes, "it").unwrap_or_default()))
     }
 
+    /// A manifest as `index.json` means it, or why there is none. Others may keep what they like under tags of their own:
+    /// what is whole and no manifest under those is neither record nor referrer.
+    pub(super) fn examine(
+        &self,
+        digest: &Cid,
+        tag: &str,
+        limits: &Limits,
+    ) -> Result<Result<Manifest, String>, StoreError> {
+        let Some(bytes) = self.bytes(digest, limits.max_manifest_bytes)? else {
+            return Ok(Err("its manifest is missing".to_owned()));
+        };
+        if Cid::of(&bytes) != *digest {
+            let why = "its manifest does not hash to its digest: the file is cut, empty or changed";
+            return Ok(Err(why.to_owned()));
+        }
+        Ok(match Manifest::parse(&bytes, tag) {
+            Err(error) if tag.parse::<Cid>().is_ok() => Err(error.to_string()),
+            parsed => Ok(parsed.unwrap_or_default()),
+        })
+    }
+
     /// Nobody else has written to it since it was read.
     pub(super) fn check_unchanged(&self) -> Result<(), StoreError> {
         let index = self.path.join("index.json");

@@ -109,15 +109,16 @@ impl Work<'_> {
         }
         // The other way round while one is unfinished: what has moved moves back.
         let leaving = if state.placed.now == self.to { state.placed.leaving } else { Some(state.placed.now) };
-        let batches = self.store.batches(&state, leaving.unwrap_or(self.to), self.to)?;
-        let total = batches.iter().map(|batch| batch.units.len() as u64).sum();
+        let (batches, broken) = self.store.batches(&state, leaving.unwrap_or(self.to), self.to)?;
+        let total = batches.iter().map(|batch| batch.units.len() as u64).sum::<u64>() + broken.len() as u64;
         if !self.dry_run {
             guard::refuse_running(&self.store.config.root)?;
             self.lock = Some(Lock::take(&self.store.config.root)?);
             self.store.arrange(&mut state, Placed { now: self.to, leaving })?;
         }
         self.stage = Stage::Move(batches.into_iter());
-        Ok(vec![Ok(Reshard::Total(total))])
+        let broken = broken.into_iter().map(Reshard::Left);
+        Ok(std::iter::once(Reshard::Total(total)).chain(broken).map(Ok).collect())
     }
 
     fn batch(&mut self, batch: Batch) -> Result<Vec<Step>, StoreError> {
@@ -233,12 +234,18 @@ impl DataDirStore {
         Ok(())
     }
 
-    /// Every record of the repositories that are left, by the repository it goes to.
-    fn batches(&self, state: &State, from: Placement, to: Placement) -> Result<Vec<Batch>, StoreError> {
+    /// Every record of the repositories that are left, by the repository it goes to, and what cannot be read.
+    fn batches(
+        &self,
+        state: &State,
+        from: Placement,
+        to: Placement,
+    ) -> Result<(Vec<Batch>, Vec<Finding>), StoreError> {
         let mut homes: BTreeMap<String, Vec<Unit>> = BTreeMap::new();
+        let mut broken = Vec::new();
         for name in crate::oci::place::repositories(from, self.stem()) {
             let Some(repo) = state.repos.get(&name) else { continue };
-            for unit in self.units(repo)? {
+            for unit in self.units(repo, &mut broken)? {
                 homes.entry(to.repository(self.stem(), &unit.cid)).or_default().push(unit);
             }
         }
@@ -251,16 +258,29 @@ impl DataDirStore {
             }
             batches.push(Batch { home, units, last: true });
         }
-        Ok(batches)
+        Ok((batches, broken))
     }
 
     /// The records of a repository, each with its referrers, tagged or not.
-    fn units(&self, repo: &Repo) -> Result<Vec<Unit>, StoreError> {
+    fn units(&self, repo: &Repo, broken: &mut Vec<Finding>) -> Result<Vec<Unit>, StoreError> {
         let mut units = Vec::new();
         let mut by_manifest: HashMap<Cid, usize> = HashMap::new();
         let mut referrers = Vec::new();
         for entry in &repo.entries {
-            let Some(manifest) = repo.manifest(&entry.digest, &self.config.limits)? else { continue };
+            let manifest = match repo.examine(&entry.digest, &entry.tag, &self.config.limits)? {
+                Ok(manifest) => manifest,
+                Err(detail) => {
+                    broken.push(Finding {
+                        trouble: Trouble::Broken,
+                        place: repo.name.clone(),
+                        tag: entry.tag.clone(),
+                        manifest: entry.digest.oci_digest(),
+                        cid: entry.tag.parse().ok(),
+                        detail,
+                    });
+                    continue;
+                }
+            };
             let blobs: HashSet<Cid> = content(&manifest).chain([entry.digest]).collect();
             if let Some(subject) = &manifest.subject {
                 referrers.push((Cid::from_oci_digest(&subject.digest), entry, blobs));

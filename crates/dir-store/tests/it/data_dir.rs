@@ -306,7 +306,15 @@ async fn manifests_that_are_cut_empty_or_changed_are_broken() {
         fs::write(&path, harm).unwrap();
         harmed.insert(*cid);
     }
-    let seen: Vec<_> = open(dir.path()).inspect(Depth::Manifests, None).map(Result::unwrap).collect().await;
+    let store = open(dir.path());
+    let walked: Vec<_> = store.walk(None).map(Result::unwrap).collect().await;
+    let unreadable =
+        walked.iter().filter_map(|w| if let Walked::Unreadable { cid, .. } = w { Some(*cid) } else { None });
+    assert_eq!(unreadable.collect::<BTreeSet<_>>(), harmed);
+    let steps: Vec<_> = store.reshard(Spread::Sharded, true, &[]).map(Result::unwrap).collect().await;
+    let left = steps.iter().filter_map(|s| if let Reshard::Left(f) = s { f.cid } else { None });
+    assert_eq!(left.collect::<BTreeSet<_>>(), harmed, "they are named, not passed by");
+    let seen: Vec<_> = store.inspect(Depth::Manifests, None).map(Result::unwrap).collect().await;
     let broken = |i: &Inspected| match i {
         Inspected::Finding(f) if f.trouble == Trouble::Broken => {
             assert!(f.detail.contains("does not hash to its digest"), "{f:?}");
