@@ -12,7 +12,7 @@ and ends by itself: every wait is bounded.
 Exit codes:
   0 done · 1 failed · 2 wrong usage · 3 server unreachable · 4 wrong configuration
   6 no SVID in time · 7 TLS or identity mismatch · 8 not allowed · 9 rate-limited
-  10 done, with warnings · 75 temporary, try again";
+  10 done, with warnings · 75 temporary, try again · 130 interrupted from the keyboard";
 
 /// Jobs of a directory, run by hand or as CronJobs
 #[derive(Debug, Parser)]
@@ -94,6 +94,19 @@ impl GlobalArgs {
             tls_cert_file: self.tls_cert_file.clone(),
             tls_key_file: self.tls_key_file.clone(),
             timeout: self.timeout.clone(),
+        }
+    }
+}
+
+impl Command {
+    /// Its name in reports.
+    pub(crate) const fn name(&self) -> &'static str {
+        match self {
+            Command::Audit(_) => "audit",
+            Command::Federation(_) => "federation",
+            Command::Store(command) => command.name(),
+            Command::Version(_) => "version",
+            Command::Completion(_) => "completion",
         }
     }
 }

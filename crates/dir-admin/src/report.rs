@@ -181,13 +181,26 @@ pub(crate) struct Failure {
     pub(crate) message: String,
     #[serde(skip_serializing_if = "String::is_empty")]
     pub(crate) next: String,
+    /// Where a job can be taken up again.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    mark: String,
     #[serde(skip)]
     pub(crate) code: u8,
 }
 
 impl Failure {
     pub(crate) const fn new(kind: &'static str, message: String, next: String, code: u8) -> Self {
-        Self { status: "failed", kind, message, next, code }
+        Self { status: "failed", kind, message, next, mark: String::new(), code }
+    }
+
+    /// A job that can be taken up again here.
+    pub(crate) fn at(self, mark: &str) -> Self {
+        Self { mark: mark.to_owned(), ..self }
+    }
+
+    /// What helps is known better.
+    pub(crate) fn advised(self, next: &str) -> Self {
+        Self { next: next.to_owned(), ..self }
     }
 
     /// One line for people.
@@ -209,6 +222,7 @@ impl From<ClientError> for Failure {
             kind: error.kind().name(),
             message: error.to_string(),
             next: error.next_step().to_owned(),
+            mark: String::new(),
             code: error.exit_code(),
         }
     }
@@ -218,7 +232,7 @@ impl From<SettingError> for Failure {
     fn from(error: SettingError) -> Self {
         let code = error.exit_code();
         let kind = if error.is_usage { "usage" } else { "config" };
-        Self { status: "failed", kind, message: error.message, next: error.next, code }
+        Self::new(kind, error.message, error.next, code)
     }
 }
 

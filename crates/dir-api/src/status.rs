@@ -52,6 +52,15 @@ pub(crate) fn engine(error: &EngineError, request_id: &HeaderValue) -> Status {
     Status::new(code(error.class()), error.to_string())
 }
 
+/// The same of a job. What its store does not offer is no method that the server lacks.
+pub(crate) fn job(error: &EngineError, request_id: &HeaderValue) -> Status {
+    let status = engine(error, request_id);
+    if status.code() == Code::Unimplemented {
+        return Status::failed_precondition(status.message());
+    }
+    status
+}
+
 /// The status of a query that has no meaning.
 pub(crate) fn convert(error: ConvertError) -> Status {
     Status::new(code(error.class()), error.to_string())

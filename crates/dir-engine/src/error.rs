@@ -147,6 +147,30 @@ fn is_disk_full(error: &(dyn Error + 'static)) -> bool {
     false
 }
 
+/// Whether a failure of files will be met again: trying soon is in vain.
+pub(crate) fn is_lasting(error: &(dyn Error + 'static)) -> bool {
+    let lasting = |cause: &(dyn Error + 'static)| {
+        let kind = cause.downcast_ref::<io::Error>().map(io::Error::kind);
+        matches!(
+            kind,
+            Some(
+                io::ErrorKind::StorageFull
+                    | io::ErrorKind::QuotaExceeded
+                    | io::ErrorKind::ReadOnlyFilesystem
+                    | io::ErrorKind::PermissionDenied
+            )
+        )
+    };
+    let mut next = Some(error);
+    while let Some(cause) = next {
+        if lasting(cause) {
+            return true;
+        }
+        next = cause.source();
+    }
+    false
+}
+
 /// An error with its causes on one line.
 fn chain(error: &(dyn Error + 'static)) -> String {
     let mut text = error.to_string();

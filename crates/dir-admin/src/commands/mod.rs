@@ -4,6 +4,7 @@ pub(crate) mod audit;
 pub(crate) mod completion;
 mod connect;
 pub(crate) mod federation;
+mod mark;
 mod partners;
 pub(crate) mod store;
 pub(crate) mod version;
@@ -11,35 +12,54 @@ pub(crate) mod version;
 use crate::cli::{Cli, Command, Format, GlobalArgs};
 use crate::report::Failure;
 use dir_client::exit;
+use mark::Mark;
 use std::io::{self, Write};
 use tokio::signal::unix::{SignalKind, signal};
 use tracing::Level;
+use tracing_subscriber::filter::Targets;
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
+
+/// Where the engine logs findings, which a job prints as well.
+const FINDINGS: &str = "dir_engine::jobs::audit";
 
 /// Runs a command to its exit code.
 pub(crate) async fn run(cli: Cli) -> u8 {
     start_log();
-    let stopped = async {
-        match (signal(SignalKind::terminate()), signal(SignalKind::interrupt())) {
-            (Ok(mut term), Ok(mut int)) => tokio::select! { _ = term.recv() => (), _ = int.recv() => () },
-            // Without handlers the signals do what they always do.
-            _ => std::future::pending().await,
-        }
-    };
-    tokio::select! {
+    let (global, what, mark) = (cli.global.clone(), cli.command.name(), Mark::default());
+    let ended = tokio::select! {
         biased;
-        code = dispatch(cli) => code,
-        () = stopped => {
-            eprintln!("stopped before it was done");
-            exit::TEMPORARY
-        }
+        code = dispatch(cli, &mark) => Ok(code),
+        code = stopped() => Err(code),
+    };
+    ended.unwrap_or_else(|code| failed(&global, what, &cut_off(code, &mark.get())))
+}
+
+/// Waits for a signal; the exit code that it asks for.
+async fn stopped() -> u8 {
+    match (signal(SignalKind::terminate()), signal(SignalKind::interrupt())) {
+        (Ok(mut term), Ok(mut int)) => tokio::select! {
+            _ = term.recv() => exit::TEMPORARY,
+            _ = int.recv() => exit::INTERRUPTED,
+        },
+        // Without handlers the signals do what they always do.
+        _ => std::future::pending().await,
     }
 }
 
-async fn dispatch(cli: Cli) -> u8 {
+fn cut_off(code: u8, mark: &str) -> Failure {
+    let next = match mark {
+        "" => "run it again".to_owned(),
+        mark => format!("to go on where it was: --from {mark}"),
+    };
+    Failure::new("cancelled", "stopped before it was done".to_owned(), next, code).at(mark)
+}
+
+async fn dispatch(cli: Cli, mark: &Mark) -> u8 {
     match cli.command {
         Command::Audit(command) => audit::run(&cli.global, &command),
         Command::Federation(command) => federation::run(&cli.global, command).await,
-        Command::Store(command) => store::run(&cli.global, command).await,
+        Command::Store(command) => store::run(&cli.global, command, mark).await,
         Command::Version(_) => version::run(&cli.global),
         Command::Completion(args) => completion::run(&args),
     }
@@ -55,9 +75,17 @@ fn start_log() {
         "ERROR" => Level::ERROR,
         _ => Level::WARN,
     };
-    let log = tracing_subscriber::fmt().with_writer(io::stderr).with_max_level(level).with_ansi(false);
+    // A finding is told once, unless somebody wants the log of the job.
+    let findings = if level == Level::WARN { Level::ERROR } else { level };
+    let targets = Targets::new().with_default(level).with_target(FINDINGS, findings);
+    let log = tracing_subscriber::fmt::layer().with_writer(io::stderr).with_ansi(false);
+    let subscriber = tracing_subscriber::registry().with(targets);
     // A second subscriber cannot come about in `main`; if one were there, it would do.
-    let _ = if var("DIRECTORY_LOGGER_LOG_FORMAT") == "json" { log.json().try_init() } else { log.try_init() };
+    let _ = if var("DIRECTORY_LOGGER_LOG_FORMAT") == "json" {
+        subscriber.with(log.json()).try_init()
+    } else {
+        subscriber.with(log).try_init()
+    };
 }
 
 /// Writes a result to stdout. Nobody there to read it is no failure of the job.

@@ -62,6 +62,15 @@ fn done(ran: &Output) -> Value {
     json
 }
 
+fn audit(dir: &Path) -> (Option<i32>, Value) {
+    let ran = Command::new(env!("CARGO_BIN_EXE_dir-admin"))
+        .env_clear()
+        .args(["store", "audit", "--contents", "--output", "json", "--data-dir", &dir.display().to_string()])
+        .output()
+        .unwrap();
+    (ran.status.code(), serde_json::from_slice(&ran.stdout).unwrap())
+}
+
 #[tokio::test]
 async fn an_offline_conversion_that_is_killed_loses_nothing_and_is_completed_by_the_next() {
     let root = tempfile::tempdir().unwrap();
@@ -75,6 +84,14 @@ async fn an_offline_conversion_that_is_killed_loses_nothing_and_is_completed_by_
         killed += usize::from(kill_when(command, || repositories(&dir) > shards));
         let (layout, unfinished) = whole(&dir, &filled).await;
         assert!(layout == "sharded" || !unfinished, "before the stamp it is as it was: {layout}");
+        // What is in both places is one record, and that it is so is said.
+        let (code, json) = audit(&dir);
+        assert_eq!(
+            (code, &json["records"]),
+            (Some(if unfinished { 10 } else { 0 }), &RECORDS.into()),
+            "{json}"
+        );
+        assert_eq!(json["converting"] == "sharded", unfinished, "{json}");
     }
     assert!(killed > 0, "no command was killed at work");
     done(&reshard(&dir, "sharded").output().unwrap());
@@ -86,12 +103,8 @@ async fn an_offline_conversion_that_is_killed_loses_nothing_and_is_completed_by_
     whole(&dir, &filled).await;
     done(&reshard(&dir, "single").output().unwrap());
     assert_eq!(whole(&dir, &filled).await, ("single", false));
-    let audit = Command::new(env!("CARGO_BIN_EXE_dir-admin"))
-        .env_clear()
-        .args(["store", "audit", "--contents", "--output", "json", "--data-dir", &dir.display().to_string()])
-        .output()
-        .unwrap();
-    let json: Value = serde_json::from_slice(&audit.stdout).unwrap();
+    let (code, json) = audit(&dir);
+    assert_eq!((code, &json["clean"]), (Some(0), &true.into()), "{json}");
     assert_eq!((&json["records"], &json["referrers"]), (&RECORDS.into(), &filled.referrers.into()), "{json}");
     assert!(json["troubles"].as_object().is_some_and(serde_json::Map::is_empty), "{json}");
 }

@@ -5,4 +5,5 @@
 mod audit;
 mod federation;
 mod killed;
+mod offline;
 mod world;

@@ -198,7 +198,7 @@ impl<R> Running<R> {
             Some(JobNews::Finding(news)) => Ok(Told::Finding(finding(news))),
             None => match (&mut self.job).await {
                 Ok(Ok(report)) => Ok(Told::Report(report)),
-                Ok(Err(error)) => Err(status::engine(&error, &self.request_id)),
+                Ok(Err(error)) => Err(status::job(&error, &self.request_id)),
                 Err(_) => Err(status::fault()),
             },
         }

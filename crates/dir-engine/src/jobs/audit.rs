@@ -7,7 +7,7 @@ use dir_core::Cid;
 use dir_core::maintenance::{Depth, Finding, Inspected, Trouble};
 use dir_core::store::{Known, StoreError, WalkMark};
 use futures::{StreamExt, TryStreamExt, stream};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 
 /// What an audit does.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -55,6 +55,34 @@ impl AuditReport {
             .as_ref()
             .is_none_or(|d| d.missing_in_index != d.added || d.missing_in_store != d.removed || d.held);
         all_repaired && !drifted
+    }
+}
+
+/// Records that were seen.
+#[derive(Debug, Default)]
+struct Once {
+    seen: HashSet<Cid>,
+    /// Those since the last mark, which are seen again after a failure.
+    recent: Vec<Cid>,
+}
+
+impl Once {
+    fn is_first(&mut self, cid: Cid) -> bool {
+        let first = self.seen.insert(cid);
+        if first {
+            self.recent.push(cid);
+        }
+        first
+    }
+
+    fn keep(&mut self) {
+        self.recent.clear();
+    }
+
+    fn forget(&mut self) {
+        for cid in self.recent.drain(..) {
+            self.seen.remove(&cid);
+        }
     }
 }
 
@@ -122,6 +150,9 @@ impl Engine {
         let clock = &self.0.deps.clock;
         let mut pace = Pace::new(op, "inspect", clock.now());
         let mut patience = Patience::new(op, options.from.clone());
+        // While a conversion is unfinished a record may be in both places.
+        let placed = maintenance.arrangement().await;
+        let mut once = placed.is_ok_and(|placed| placed.leaving.is_some()).then(Once::default);
         loop {
             let mut items = maintenance.inspect(options.depth, patience.at.clone());
             // What was seen since the last mark is seen again after a failure: it counts with its mark.
@@ -132,13 +163,14 @@ impl Engine {
                     Some(Err(error)) => break Some(error),
                     Some(Ok(Inspected::Mark(mark))) => {
                         report.absorb(std::mem::take(&mut since));
+                        once.iter_mut().for_each(Once::keep);
                         pace.mark = Some(mark.0.clone());
                         patience.reached(mark);
                         // Shards can be empty: a mark is a step as well.
                         pace.step(0, clock.now(), listening).await?;
                     }
-                    Some(Ok(Inspected::Record(_))) => {
-                        since.records += 1;
+                    Some(Ok(Inspected::Record(cid))) => {
+                        since.records += u64::from(once.as_mut().is_none_or(|once| once.is_first(cid)));
                         pace.step(1, clock.now(), listening).await?;
                     }
                     Some(Ok(Inspected::Referrer)) => since.referrers += 1,
@@ -152,6 +184,7 @@ impl Engine {
                 return pace.tell(clock.now(), listening).await;
             };
             drop(items);
+            once.iter_mut().for_each(Once::forget);
             patience.wait(error).await?;
         }
     }

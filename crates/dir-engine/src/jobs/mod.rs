@@ -10,6 +10,7 @@ pub use audit::{AuditOptions, AuditReport};
 pub use reconcile::{Drift, ReconcileOptions, ReconcileStatus};
 pub use reshard::ReshardReport;
 
+use crate::error::is_lasting;
 use crate::{Engine, EngineError, Op};
 use dir_core::maintenance::{Finding, StoreMaintenance};
 use dir_core::store::{StoreError, WalkMark};
@@ -266,7 +267,7 @@ impl Patience {
     /// Waits before another try; answers the error when there were enough of them.
     async fn wait(&mut self, error: StoreError) -> Result<(), EngineError> {
         self.failures += 1;
-        if !error.class().is_transient() || self.failures >= ATTEMPTS {
+        if !error.class().is_transient() || is_lasting(&error) || self.failures >= ATTEMPTS {
             return Err(EngineError::Store(self.op, String::new(), error));
         }
         tracing::warn!(%error, failures = self.failures, job = self.op.job(), "store job waits for the store");
@@ -278,6 +279,21 @@ impl Patience {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test]
+    async fn what_lasts_is_not_waited_for() {
+        let error = |kind: std::io::ErrorKind| StoreError::Unavailable {
+            context: "write".to_owned(),
+            source: std::io::Error::from(kind).into(),
+        };
+        let mut patience = Patience::new(Op::Reshard, None);
+        for kind in [std::io::ErrorKind::StorageFull, std::io::ErrorKind::ReadOnlyFilesystem] {
+            patience.failures = 0;
+            assert!(patience.wait(error(kind)).await.is_err(), "{kind}");
+        }
+        patience.failures = 0;
+        assert!(patience.wait(error(std::io::ErrorKind::ConnectionReset)).await.is_ok());
+    }
 
     #[tokio::test]
     async fn a_rate_is_that_of_the_last_minute() {

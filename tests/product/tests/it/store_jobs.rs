@@ -141,6 +141,11 @@ fn a_directory_is_audited_and_has_no_layout_to_convert() {
     let refused = admin.store(&["reshard", "--to", "sharded"]);
     assert_eq!(refused.status.code(), Some(1), "{refused:?}");
     assert!(refused.stdout.contains("only a registry is laid out sharded or single"), "{refused:?}");
+    assert!(refused.stdout.contains("(precondition)"), "{refused:?}");
+    assert!(refused.stderr.contains("next: nothing is to be done"), "{refused:?}");
+    let refused = admin.store(&["audit", "--from", "nonsense"]);
+    assert_eq!(refused.status.code(), Some(1), "{refused:?}");
+    assert!(refused.stderr.contains("next: start without --from"), "{refused:?}");
     // Repairing takes a word; a policy decides over jobs as over every call.
     assert_eq!(admin.store(&["repair"]).status.code(), Some(2));
     assert_eq!(admin.store(&["reshard", "--to", "round"]).status.code(), Some(2));
@@ -219,6 +224,35 @@ fn jobs_on_a_registry_survive_the_end_of_client_and_server() {
     .unwrap_or_else(|error| panic!("{error}: {last:?}"));
     assert_eq!(registry.tags("dir"), ["directory.layout"]);
     admin.wait_clean(RECORDS);
+}
+
+#[test]
+fn an_audit_that_is_interrupted_says_where_to_go_on() {
+    let dir = tempfile::tempdir().unwrap();
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+    let registry = runtime.block_on(FakeRegistry::start(Switches::zot())).unwrap();
+    let (workload, auth) = identity(dir.path());
+    let server = Server::start(dir.path(), &auth, &Records::Registry(registry.address())).unwrap();
+    let admin = Admin { socket: workload.socket(), port: server.port };
+    // An empty registry is served as 4,096 repositories; each takes its time.
+    admin.wait_clean(0);
+    registry.fail_next(Kind::Tags, 100_000, Fault::Slow(Duration::from_millis(50)));
+    for (signal, code) in [("INT", 130), ("TERM", 75)] {
+        let mut command = admin.command("dir-admin", &["store", "audit", "--output", "json"]);
+        let mut job = Proc::start(signal, dir.path(), &mut command).unwrap();
+        job.wait_for("it is well under way", |job| job.output().contains("inspect: ")).unwrap();
+        std::thread::sleep(Duration::from_secs(3));
+        job.signal(signal).unwrap();
+        let end = job.wait_end().unwrap();
+        assert_eq!(end.code(), Some(code), "{}", job.output());
+        let output = job.output();
+        let json = output.lines().find(|line| line.starts_with('{')).unwrap_or_else(|| panic!("{output}"));
+        let json: Value = serde_json::from_str(json).unwrap();
+        let mark = json["mark"].as_str().unwrap_or_else(|| panic!("{json}"));
+        assert!(output.contains(&format!("next: to go on where it was: --from {mark}")), "{output}");
+        assert!(mark.starts_with("shard:"), "{json}");
+    }
+    registry.heal();
 }
 
 #[test]

@@ -2,10 +2,13 @@
 
 mod offline;
 mod online;
+mod paths;
+mod refusal;
 mod summary;
 mod tell;
 
 use super::failed;
+use super::mark::Mark;
 use crate::cli::GlobalArgs;
 use crate::report::Failure;
 use clap::{Args, Subcommand, ValueEnum};
@@ -31,6 +34,11 @@ pub(crate) struct PlaceArgs {
     /// In the data directory: the repository, and stem of the shards' names (store.oci.repository_name)
     #[arg(long, value_name = "NAME", default_value = "dir", requires = "data_dir")]
     repository: String,
+}
+
+/// The index beside it.
+#[derive(Debug, Args)]
+pub(crate) struct IndexArgs {
     /// With a data directory: the index of a stopped server (database.embedded.path)
     #[arg(long, value_name = "DIR", requires = "data_dir")]
     index: Option<PathBuf>,
@@ -52,6 +60,8 @@ Examples:
 pub(crate) struct AuditArgs {
     #[command(flatten)]
     place: PlaceArgs,
+    #[command(flatten)]
+    index: IndexArgs,
     /// Read every record and hash it, not only its manifest
     #[arg(long)]
     contents: bool,
@@ -160,14 +170,29 @@ Examples:
 pub(crate) struct ReindexArgs {
     #[command(flatten)]
     place: PlaceArgs,
+    #[command(flatten)]
+    index: IndexArgs,
 }
 
-pub(crate) async fn run(global: &GlobalArgs, command: StoreCommand) -> u8 {
-    let (what, outcome) = match command {
-        StoreCommand::Audit(args) => ("store audit", audit(global, args).await),
-        StoreCommand::Repair(args) => ("store repair", online::repair(global, args).await),
-        StoreCommand::Reshard(args) => ("store reshard", reshard(global, args).await),
-        StoreCommand::Reindex(args) => ("store reindex", reindex(&args.place).await),
+impl StoreCommand {
+    /// Its name in reports.
+    pub(crate) const fn name(&self) -> &'static str {
+        match self {
+            StoreCommand::Audit(_) => "store audit",
+            StoreCommand::Repair(_) => "store repair",
+            StoreCommand::Reshard(_) => "store reshard",
+            StoreCommand::Reindex(_) => "store reindex",
+        }
+    }
+}
+
+pub(crate) async fn run(global: &GlobalArgs, command: StoreCommand, mark: &Mark) -> u8 {
+    let what = command.name();
+    let outcome = match command {
+        StoreCommand::Audit(args) => audit(global, args, mark).await,
+        StoreCommand::Repair(args) => online::repair(global, args, mark).await,
+        StoreCommand::Reshard(args) => reshard(global, args, mark).await,
+        StoreCommand::Reindex(args) => reindex(&args, mark).await,
     };
     match outcome {
         Ok(summary) => {
@@ -178,27 +203,27 @@ pub(crate) async fn run(global: &GlobalArgs, command: StoreCommand) -> u8 {
     }
 }
 
-async fn audit(global: &GlobalArgs, args: AuditArgs) -> Result<Summary, Failure> {
+async fn audit(global: &GlobalArgs, args: AuditArgs, mark: &Mark) -> Result<Summary, Failure> {
     match &args.place.data_dir {
-        Some(dir) => offline::audit(&args.place, dir, args.contents, args.from).await,
-        None => online::audit(global, args).await,
+        Some(dir) => offline::audit(&args, dir, mark).await,
+        None => online::audit(global, args, mark).await,
     }
 }
 
-async fn reshard(global: &GlobalArgs, args: ReshardArgs) -> Result<Summary, Failure> {
+async fn reshard(global: &GlobalArgs, args: ReshardArgs, mark: &Mark) -> Result<Summary, Failure> {
     match &args.place.data_dir {
         Some(_) if !args.yes && !args.dry_run => {
             let next = "give --yes when it is stopped, or --dry-run";
             Err(usage("a registry that runs over the directory would lose what is written meanwhile", next))
         }
-        Some(dir) => offline::reshard(&args.place, dir, args.to, args.dry_run).await,
-        None => online::reshard(global, args).await,
+        Some(dir) => offline::reshard(&args, dir, mark).await,
+        None => online::reshard(global, args, mark).await,
     }
 }
 
-async fn reindex(place: &PlaceArgs) -> Result<Summary, Failure> {
-    match (&place.data_dir, &place.index) {
-        (Some(dir), Some(index)) => offline::reindex(place, dir, index).await,
+async fn reindex(args: &ReindexArgs, mark: &Mark) -> Result<Summary, Failure> {
+    match (&args.place.data_dir, &args.index.index) {
+        (Some(dir), Some(index)) => offline::reindex(&args.place, dir, index, mark).await,
         _ => Err(usage(
             "reindex needs --data-dir and --index",
             "a server that runs compares and repairs by itself",

@@ -1,17 +1,19 @@
 //! The jobs on the data directory of a stopped registry: no server, no request.
 
+use super::paths::{self, At};
+use super::refusal::{AGAIN, failure, is_in_use, refused};
 use super::summary::{Count, Done, Drift, Found, Summary};
 use super::tell::{Progress, Tell};
-use super::{Layout, PlaceArgs};
+use super::{AuditArgs, Layout, PlaceArgs, ReshardArgs};
+use crate::commands::mark::Mark;
 use crate::report::Failure;
 use dir_client::exit;
 use dir_core::index::RecordIndex;
 use dir_core::maintenance::{Depth, Spread, StoreMaintenance};
 use dir_core::store::WalkMark;
-use dir_core::{Class, Classified};
 use dir_engine::{
-    AuditOptions, AuditReport, Deps, Engine, EngineConfig, EngineError, JobNews, Listening, MemoryJournal,
-    ReconcileOptions, ReshardReport,
+    AuditOptions, AuditReport, Deps, Drift as EngineDrift, Engine, EngineConfig, EngineError, JobNews,
+    Listening, MemoryJournal, RebuildStatus, ReconcileOptions, ReshardReport,
 };
 use dir_index::{MemoryConfig, MemoryIndex, SledConfig, SledIndex};
 use dir_oasf::BuiltinRules;
@@ -34,56 +36,127 @@ const LOOK_EVERY: Duration = Duration::from_millis(500);
 /// An index that is being made has this at the end of its name.
 const UNFINISHED: &str = ".reindex";
 
-pub(super) async fn audit(
-    place: &PlaceArgs,
-    dir: &Path,
-    contents: bool,
-    from: Option<String>,
-) -> Result<Summary, Failure> {
-    let index = place.index.as_deref().map(existing).transpose()?;
-    let compared = index.is_some();
-    let engine = open(place, dir, index.unwrap_or_else(nothing))?;
+pub(super) async fn audit(args: &AuditArgs, dir: &Path, mark: &Mark) -> Result<Summary, Failure> {
+    let store = store(&args.place, dir)?;
+    let index = args.index.index.as_deref().map(|path| existing(dir, path)).transpose()?;
+    let (layout, unfinished) = store.layout();
+    let compared: Option<Arc<dyn RecordIndex>> = index.clone().map(|index| index as _);
+    let engine = engine(store, compared.unwrap_or_else(nothing));
     let options = AuditOptions {
-        depth: if contents { Depth::Contents } else { Depth::Manifests },
+        depth: if args.contents { Depth::Contents } else { Depth::Manifests },
         repair: false,
         restore_lost_tags: false,
         reconcile: ReconcileOptions::default(),
-        from: from.map(WalkMark),
+        from: args.from.clone().map(WalkMark),
     };
-    let mut job = Job::new("store audit", false, dir);
+    let mut job = Job::new("store audit", false, dir, mark);
     let report =
-        job.listen(&engine, |engine, on| async move { engine.audit_store(options, &on).await }).await?;
-    Ok(job.done(audited(report, compared)))
+        job.listen(&engine, |engine, on| async move { engine.audit_store(options, &on).await }).await;
+    let compared = index.is_some();
+    if let Some(index) = index {
+        // What it was closed with is written again.
+        index.close().await.map_err(|e| refused(&e))?;
+    }
+    let report = report.map_err(|failure| match &args.from {
+        Some(from) if failure.message.contains(&format!("mark {from:?}")) => {
+            failure.advised("start without --from")
+        }
+        _ => failure,
+    });
+    Ok(job.done(audited(report?, compared, unfinished.then_some(layout))))
 }
 
-pub(super) async fn reshard(
-    place: &PlaceArgs,
-    dir: &Path,
-    to: Layout,
-    dry_run: bool,
-) -> Result<Summary, Failure> {
-    let engine = open(place, dir, nothing())?;
-    let spread = match to {
+pub(super) async fn reshard(args: &ReshardArgs, dir: &Path, mark: &Mark) -> Result<Summary, Failure> {
+    let engine = engine(store(&args.place, dir)?, nothing());
+    let spread = match args.to {
         Layout::Sharded => Spread::Sharded,
         Layout::Single => Spread::Single,
     };
-    let mut job = Job::new("store reshard", dry_run, dir);
+    let (to, dry_run) = (args.to.name(), args.dry_run);
+    let mut job = Job::new("store reshard", dry_run, dir, mark);
     let run =
         |engine: Engine, on: Listening| async move { engine.reshard_store(spread, dry_run, None, &on).await };
     let ReshardReport { moved, referrers, left, remaining, done, .. } = job.listen(&engine, run).await?;
-    Ok(job.done(Done::Reshard { to: to.name(), moved, referrers, left, remaining, done }))
+    Ok(job.done(Done::Reshard { to, moved, referrers: Some(referrers), left, remaining, done }))
 }
 
 /// Makes the index of a directory, or adds to one what it lacks. One that is not there yet appears when it is whole.
-pub(super) async fn reindex(place: &PlaceArgs, dir: &Path, path: &Path) -> Result<Summary, Failure> {
-    let fresh = !path.exists();
-    let mut unfinished = path.as_os_str().to_owned();
-    unfinished.push(UNFINISHED);
-    let at = if fresh { PathBuf::from(unfinished) } else { path.to_owned() };
-    let index = Arc::new(SledIndex::open(SledConfig::new(&at)).map_err(|e| refused(&e))?);
-    let engine = open(place, dir, index.clone())?;
-    let mut job = Job::new("store reindex", false, dir);
-    let total = engine_names(place, dir).await?;
+pub(super) async fn reindex(
+    place: &PlaceArgs,
+    dir: &Path,
+    path: &Path,
+    mark: &Mark,
+) -> Result<Summary, Failure> {
+    // Refused before anything is made.
+    let store = store(place, dir)?;
+    let fresh = paths::index(dir, path)? == At::Nothing;
+    let at = if fresh { with(path, UNFINISHED) } else { path.to_owned() };
+    paths::index(dir, &at)?;
+    let mut job = Job::new("store reindex", false, dir, mark);
+    let index = match SledIndex::open(SledConfig::new(&at)) {
+        Ok(index) => Arc::new(index),
+        Err(error) => {
+            if fresh && !is_in_use(&error) {
+                forget(&at);
+            }
+            return Err(refused(&error));
+        }
+    };
+    let made = make(&mut job, store, index, path).await;
+    if !fresh {
+        return made.map(|done| job.done(done));
+    }
+    let moved = made.and_then(|done| {
+        let text = |e| format!("cannot put the index at {}: {e}", path.display());
+        std::fs::rename(&at, path).map_err(|e| failure(exit::CONFIG, text(e), "check the path"))?;
+        Ok(done)
+    });
+    forget(&at);
+    moved.map(|done| job.done(done))
+}
+
+/// Takes away what is left of an index that is not to be, or is elsewhere now.
+fn forget(unfinished: &Path) {
+    // Of no use any more, and of no harm.
+    let _ = std::fs::remove_dir_all(unfinished);
+    let _ = std::fs::remove_file(with(unfinished, ".lock"));
+}
+
+fn with(path: &Path, end: &str) -> PathBuf {
+    let mut name = path.components().as_path().as_os_str().to_owned();
+    name.push(end);
+    name.into()
+}
+
+/// Fills an index, and closes it whatever comes.
+async fn make(
+    job: &mut Job,
+    store: DataDirStore,
+    index: Arc<SledIndex>,
+    path: &Path,
+) -> Result<Done, Failure> {
+    let filled = fill(job, store, index.clone()).await;
+    let records = index.len();
+    let closed = index.close().await.map_err(|e| refused(&e));
+    let (status, drift) = filled?;
+    closed?;
+    Ok(Done::Reindex {
+        index: path.display().to_string(),
+        records,
+        added: status.added + drift.added,
+        removed: drift.removed,
+        skipped: status.skipped,
+        held: drift.held,
+    })
+}
+
+async fn fill(
+    job: &mut Job,
+    store: DataDirStore,
+    index: Arc<SledIndex>,
+) -> Result<(RebuildStatus, EngineDrift), Failure> {
+    let total = names(&store).await?;
+    let engine = engine(store, index);
     let rebuilding = engine.clone();
     let rebuild =
         async move { rebuilding.rebuild(&MemoryJournal::default(), &CancellationToken::new()).await };
@@ -91,56 +164,36 @@ pub(super) async fn reindex(place: &PlaceArgs, dir: &Path, path: &Path) -> Resul
     loop {
         tokio::select! {
             biased;
-            () = tokio::time::sleep(LOOK_EVERY) => job.tell.progress(&rebuild_progress(&engine, total)),
+            () = tokio::time::sleep(LOOK_EVERY) => job.tell.progress(&rebuild_progress(&engine, Some(total))),
             done = &mut rebuild => break done.map_err(|e| refused(&e))?,
         }
     }
-    job.tell.progress(&rebuild_progress(&engine, total));
+    job.tell.progress(&rebuild_progress(&engine, None));
     let status = engine.rebuild_status();
     let drift = engine.reconcile(ReconcileOptions::default(), &CancellationToken::new()).await;
-    let drift = drift.map_err(|e| refused(&e))?;
-    let done = Done::Reindex {
-        index: path.display().to_string(),
-        records: index.len(),
-        added: status.added + drift.added,
-        removed: drift.removed,
-        skipped: status.skipped,
-        held: drift.held,
-    };
-    index.close().await.map_err(|e| refused(&e))?;
-    drop((engine, index));
-    if fresh {
-        let moved = std::fs::rename(&at, path);
-        moved.map_err(|e| {
-            failure(exit::GENERIC, format!("cannot put the index at {}: {e}", path.display()))
-        })?;
-        let mut lock = at.into_os_string();
-        lock.push(".lock");
-        // Of no use any more, and of no harm.
-        let _ = std::fs::remove_file(lock);
-    }
-    Ok(job.done(done))
+    Ok((status, drift.map_err(|e| refused(&e))?))
 }
 
-fn rebuild_progress(engine: &Engine, total: u64) -> Progress {
+/// How far a rebuild is, of so many tags; of them, referrers are no records. At its end it is known how many there were.
+fn rebuild_progress(engine: &Engine, tags: Option<u64>) -> Progress {
     let status = engine.rebuild_status();
     #[allow(clippy::cast_precision_loss, clippy::cast_possible_truncation, clippy::cast_sign_loss)]
     // for people
-    let left = |rate: f64| (total.saturating_sub(status.walked) as f64 / rate).ceil() as u64;
+    let left = |total: u64, rate: f64| (total.saturating_sub(status.walked) as f64 / rate).ceil() as u64;
     let per_second = status.records_per_second;
     Progress {
         phase: "reindex".to_owned(),
         done: status.walked,
-        total: Some(total),
+        total: Some(tags.unwrap_or(status.walked)),
+        at_most: tags.is_some(),
         per_second,
-        seconds_left: (per_second > 0.0).then(|| left(per_second)),
+        seconds_left: tags.filter(|_| per_second > 0.0).map(|total| left(total, per_second)),
         mark: String::new(),
     }
 }
 
 /// How many tags may be records.
-async fn engine_names(place: &PlaceArgs, dir: &Path) -> Result<u64, Failure> {
-    let store = store(place, dir)?;
+async fn names(store: &DataDirStore) -> Result<u64, Failure> {
     let mut names = store.names();
     let mut total = 0;
     while let Some(part) = names.next().await {
@@ -150,6 +203,7 @@ async fn engine_names(place: &PlaceArgs, dir: &Path) -> Result<u64, Failure> {
 }
 
 fn store(place: &PlaceArgs, dir: &Path) -> Result<DataDirStore, Failure> {
+    paths::data_dir(dir)?;
     let config = DataDirConfig {
         root: dir.to_owned(),
         repository: place.repository.clone(),
@@ -158,8 +212,8 @@ fn store(place: &PlaceArgs, dir: &Path) -> Result<DataDirStore, Failure> {
     DataDirStore::open(config).map_err(|e| refused(&e))
 }
 
-fn open(place: &PlaceArgs, dir: &Path, index: Arc<dyn RecordIndex>) -> Result<Engine, Failure> {
-    let store = Arc::new(store(place, dir)?);
+fn engine(store: DataDirStore, index: Arc<dyn RecordIndex>) -> Engine {
+    let store = Arc::new(store);
     let deps = Deps {
         store: store.clone(),
         index,
@@ -167,47 +221,29 @@ fn open(place: &PlaceArgs, dir: &Path, index: Arc<dyn RecordIndex>) -> Result<En
         clock: Arc::new(SystemClock),
     };
     let config = EngineConfig { cache_bytes: 0, rebuild_reads: READS, ..EngineConfig::default() };
-    Ok(Engine::new(deps, config).with_maintenance(store))
+    Engine::new(deps, config).with_maintenance(store)
 }
 
-fn existing(path: &Path) -> Result<Arc<dyn RecordIndex>, Failure> {
-    if !path.exists() {
-        let text = format!("there is no index at {}: dir-admin store reindex makes one", path.display());
-        return Err(failure(exit::CONFIG, text));
+/// An index that is there; none is made.
+fn existing(dir: &Path, path: &Path) -> Result<Arc<SledIndex>, Failure> {
+    if paths::index(dir, path)? == At::Nothing {
+        let text = format!("there is no index at {}", path.display());
+        return Err(failure(exit::CONFIG, text, "check the path; dir-admin store reindex makes an index"));
     }
-    let index = SledIndex::open(SledConfig::new(path)).map_err(|e| refused(&e))?;
-    Ok(Arc::new(index))
+    Ok(Arc::new(SledIndex::open(SledConfig::new(path)).map_err(|e| refused(&e))?))
 }
 
 fn nothing() -> Arc<dyn RecordIndex> {
     Arc::new(MemoryIndex::with_config(&MemoryConfig::default()))
 }
 
-fn refused<E: Classified + std::error::Error>(error: &E) -> Failure {
-    let code = match error.class() {
-        Class::FailedPrecondition | Class::Invalid => exit::CONFIG,
-        _ => exit::GENERIC,
-    };
-    let mut text = error.to_string();
-    let mut next = error.source();
-    while let Some(cause) = next {
-        if !text.ends_with(&cause.to_string()) {
-            text = format!("{text}: {cause}");
-        }
-        next = cause.source();
+/// Without an index there is nothing to compare, which is no fault.
+fn audited(mut report: AuditReport, compared: bool, converting: Option<&'static str>) -> Done {
+    if !compared {
+        (report.drift, report.drift_problem) = (Some(EngineDrift::default()), "no --index".to_owned());
     }
-    failure(code, text)
-}
-
-fn failure(code: u8, message: String) -> Failure {
-    let (kind, next) = if code == exit::CONFIG { ("config", "") } else { ("internal", AGAIN) };
-    Failure::new(kind, message, next.to_owned(), code)
-}
-
-const AGAIN: &str = "run it again: it goes on with what is left";
-
-fn audited(report: AuditReport, compared: bool) -> Done {
-    let clean = report.is_clean();
+    let clean = report.is_clean() && converting.is_none();
+    report.drift = report.drift.filter(|_| compared);
     let troubles = report.found.iter().map(|(trouble, found)| {
         let repaired = report.repaired.get(trouble).copied().unwrap_or_default();
         (trouble.name().to_owned(), Count { found: *found, repaired })
@@ -225,8 +261,9 @@ fn audited(report: AuditReport, compared: bool) -> Done {
             skipped: drift.skipped,
             held: drift.held,
         }),
-        clean: clean && (!compared || report.drift_problem.is_empty()),
-        drift_problem: if compared { report.drift_problem } else { "no --index".to_owned() },
+        clean,
+        converting,
+        drift_problem: report.drift_problem,
     }
 }
 
@@ -240,8 +277,9 @@ struct Job {
 }
 
 impl Job {
-    fn new(name: &'static str, dry_run: bool, dir: &Path) -> Self {
-        Self { name, dry_run, target: dir.display().to_string(), begun: Instant::now(), tell: Tell::new() }
+    fn new(name: &'static str, dry_run: bool, dir: &Path, mark: &Mark) -> Self {
+        let (target, begun, tell) = (dir.display().to_string(), Instant::now(), Tell::new(mark));
+        Self { name, dry_run, target, begun, tell }
     }
 
     async fn listen<R, F>(
@@ -262,6 +300,7 @@ impl Job {
                     phase: progress.phase.to_owned(),
                     done: progress.done,
                     total: progress.total,
+                    at_most: false,
                     per_second: progress.per_second,
                     mark: progress.mark.unwrap_or_default(),
                 }),
@@ -275,7 +314,7 @@ impl Job {
                 }),
             }
         }
-        let ended = running.await.map_err(|e| failure(exit::GENERIC, e.to_string()))?;
+        let ended = running.await.map_err(|e| failure(exit::GENERIC, e.to_string(), AGAIN))?;
         ended.map_err(|error| {
             self.tell.close();
             let mut failure = refused(&error);

@@ -5,6 +5,7 @@ use super::tell::{Progress, Tell};
 use super::{AuditArgs, Layout, RepairArgs, ReshardArgs};
 use crate::cli::GlobalArgs;
 use crate::commands::connect;
+use crate::commands::mark::Mark;
 use crate::report::Failure;
 use dir_client::{Client, ClientError, Job, Kind};
 use dir_proto::directory::admin::v1 as pb;
@@ -22,11 +23,11 @@ enum Told {
     Other,
 }
 
-pub(super) async fn audit(global: &GlobalArgs, args: AuditArgs) -> Result<Summary, Failure> {
+pub(super) async fn audit(global: &GlobalArgs, args: AuditArgs, mark: &Mark) -> Result<Summary, Failure> {
     use pb::audit_store_response::Told as Wire;
     let client = client(global).await?;
     let request = pb::AuditStoreRequest { depth: depth(args.contents), from: args.from.unwrap_or_default() };
-    let run = Listener::new("store audit", false, &client);
+    let run = Listener::new("store audit", false, &client, mark).going_on(!request.from.is_empty());
     let job = client.audit_store(&request).await?;
     run.listen(job, |message: pb::AuditStoreResponse| match message.told {
         Some(Wire::Progress(progress)) => Told::Progress(progress),
@@ -37,7 +38,7 @@ pub(super) async fn audit(global: &GlobalArgs, args: AuditArgs) -> Result<Summar
     .await
 }
 
-pub(super) async fn repair(global: &GlobalArgs, args: RepairArgs) -> Result<Summary, Failure> {
+pub(super) async fn repair(global: &GlobalArgs, args: RepairArgs, mark: &Mark) -> Result<Summary, Failure> {
     use pb::repair_store_response::Told as Wire;
     let client = client(global).await?;
     let request = pb::RepairStoreRequest {
@@ -47,7 +48,7 @@ pub(super) async fn repair(global: &GlobalArgs, args: RepairArgs) -> Result<Summ
         max_removal_percent: Some(args.max_removal_percent),
         from: args.from.unwrap_or_default(),
     };
-    let run = Listener::new("store repair", args.dry_run, &client);
+    let run = Listener::new("store repair", args.dry_run, &client, mark).going_on(!request.from.is_empty());
     let job = client.repair_store(&request).await?;
     run.listen(job, |message: pb::RepairStoreResponse| match message.told {
         Some(Wire::Progress(progress)) => Told::Progress(progress),
@@ -58,7 +59,7 @@ pub(super) async fn repair(global: &GlobalArgs, args: RepairArgs) -> Result<Summ
     .await
 }
 
-pub(super) async fn reshard(global: &GlobalArgs, args: ReshardArgs) -> Result<Summary, Failure> {
+pub(super) async fn reshard(global: &GlobalArgs, args: ReshardArgs, mark: &Mark) -> Result<Summary, Failure> {
     use pb::reshard_store_response::Told as Wire;
     let client = client(global).await?;
     let to = match args.to {
@@ -67,12 +68,14 @@ pub(super) async fn reshard(global: &GlobalArgs, args: ReshardArgs) -> Result<Su
     };
     let limit = args.limit.unwrap_or_default();
     let request = pb::ReshardStoreRequest { to: to.into(), dry_run: args.dry_run, limit };
-    let run = Listener::new("store reshard", args.dry_run, &client);
+    let run = Listener::new("store reshard", args.dry_run, &client, mark);
     let job = client.reshard_store(&request).await?;
     run.listen(job, |message: pb::ReshardStoreResponse| match message.told {
         Some(Wire::Progress(progress)) => Told::Progress(progress),
         Some(Wire::Finding(finding)) => Told::Finding(finding),
         Some(Wire::Report(pb::ReshardReport { moved, referrers, left, remaining, done, .. })) => {
+            // A server does not count in a dry run what goes with its record.
+            let referrers = (!args.dry_run || referrers > 0).then_some(referrers);
             Told::Done(Done::Reshard { to: args.to.name(), moved, referrers, left, remaining, done })
         }
         None => Told::Other,
@@ -96,11 +99,18 @@ struct Listener {
     target: String,
     begun: Instant,
     tell: Tell,
+    /// It was told to go on from a mark.
+    goes_on: bool,
 }
 
 impl Listener {
-    fn new(job: &'static str, dry_run: bool, client: &Client) -> Self {
-        Self { job, dry_run, target: client.address(), begun: Instant::now(), tell: Tell::new() }
+    fn new(job: &'static str, dry_run: bool, client: &Client, mark: &Mark) -> Self {
+        let (target, begun, tell) = (client.address(), Instant::now(), Tell::new(mark));
+        Self { job, dry_run, target, begun, tell, goes_on: false }
+    }
+
+    fn going_on(self, goes_on: bool) -> Self {
+        Self { goes_on, ..self }
     }
 
     /// Until its report, or its failure.
@@ -116,6 +126,7 @@ impl Listener {
                     phase: progress.phase,
                     done: progress.done,
                     total: progress.total,
+                    at_most: false,
                     per_second: progress.per_second,
                     seconds_left: progress.seconds_left,
                     mark: progress.mark,
@@ -149,13 +160,32 @@ impl Listener {
         self.tell.close();
         let interrupted =
             matches!(error.kind(), Kind::Disconnected | Kind::Unavailable | Kind::Timeout | Kind::Cancelled);
+        let refused = error.kind() == Kind::Precondition;
         let mut failure = Failure::from(error);
         let mark = self.tell.mark();
+        if refused {
+            self.way_out(&failure.message).clone_into(&mut failure.next);
+            return failure;
+        }
         if interrupted && !mark.is_empty() {
             failure.next = format!("{}; to go on where it was: --from {mark}", failure.next);
+            failure = failure.at(&mark);
         } else if interrupted {
             failure.next = format!("{}; run it again: it goes on with what is left", failure.next);
         }
         failure
+    }
+
+    /// What helps when the server says that it cannot be done, or not now.
+    fn way_out(&self, message: &str) -> &'static str {
+        if message.contains("another job is running") {
+            "wait until that job is done"
+        } else if self.goes_on && message.contains("mark") {
+            "start without --from"
+        } else if self.job == "store reshard" && message.contains("only a registry") {
+            "nothing is to be done: such a store has no layouts"
+        } else {
+            "look at the state that the message names"
+        }
     }
 }

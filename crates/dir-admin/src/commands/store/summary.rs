@@ -59,10 +59,21 @@ pub(super) enum Done {
         drift: Option<Drift>,
         #[serde(skip_serializing_if = "String::is_empty")]
         drift_problem: String,
+        /// The layout of a conversion that is not finished.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        converting: Option<&'static str>,
         clean: bool,
     },
     /// A conversion.
-    Reshard { to: &'static str, moved: u64, referrers: u64, left: u64, remaining: u64, done: bool },
+    Reshard {
+        to: &'static str,
+        moved: u64,
+        /// `None` when nobody has counted them.
+        referrers: Option<u64>,
+        left: u64,
+        remaining: u64,
+        done: bool,
+    },
     /// An index made from a directory.
     Reindex { index: String, records: u64, added: u64, removed: u64, skipped: u64, held: bool },
 }
@@ -109,13 +120,14 @@ impl Done {
                 held: drift.held,
             }),
             drift_problem: report.drift_problem,
+            converting: None,
             clean: report.clean,
         }
     }
 
     fn line(&self, dry_run: bool) -> String {
         match self {
-            Done::Audit { records, referrers, troubles, drift, drift_problem, .. } => {
+            Done::Audit { records, referrers, troubles, drift, drift_problem, converting, .. } => {
                 let mut parts =
                     vec![format!("{records} record(s) and {referrers} referrer(s) as they should be")];
                 parts.extend(troubles.iter().map(|(name, n)| match n.repaired {
@@ -126,6 +138,9 @@ impl Done {
                     None => format!("index not compared: {drift_problem}"),
                     Some(drift) => drift.line(),
                 });
+                parts.extend(converting.map(|to| {
+                    format!("a conversion to {to} is unfinished (dir-admin store reshard --to {to} ends it)")
+                }));
                 parts.join(", ")
             }
             Done::Reindex { index, records, added, removed, skipped, held } => {
@@ -141,7 +156,12 @@ impl Done {
             }
             Done::Reshard { to, moved, referrers, left, remaining, done } => {
                 let verb = if dry_run { "would move" } else { "moved" };
-                let mut line = format!("{moved} record(s) and {referrers} referrer(s) {verb} to {to}");
+                let mut line = match referrers {
+                    Some(referrers) => {
+                        format!("{moved} record(s) and {referrers} referrer(s) {verb} to {to}")
+                    }
+                    None => format!("{moved} record(s), with what refers to them, {verb} to {to}"),
+                };
                 if *left > 0 {
                     line += &format!(", {left} cannot be moved");
                 }
@@ -246,12 +266,13 @@ mod tests {
             troubles: troubles.iter().map(|(name, n)| ((*name).to_owned(), *n)).collect(),
             drift,
             drift_problem: "the store is gone".into(),
+            converting: None,
             clean,
         };
         let reshard = |left, remaining, done| Done::Reshard {
             to: "sharded",
             moved: 5,
-            referrers: 0,
+            referrers: Some(0),
             left,
             remaining,
             done,

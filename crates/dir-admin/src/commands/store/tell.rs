@@ -1,6 +1,7 @@
 //! What a running job says, on stderr.
 
 use super::summary::{Found, left};
+use crate::commands::mark::Mark;
 use std::io::{self, IsTerminal, Write};
 use std::time::{Duration, Instant};
 
@@ -15,6 +16,8 @@ pub(super) struct Progress {
     pub(super) phase: String,
     pub(super) done: u64,
     pub(super) total: Option<u64>,
+    /// The total is not known better than that.
+    pub(super) at_most: bool,
     pub(super) per_second: f64,
     pub(super) seconds_left: Option<u64>,
     pub(super) mark: String,
@@ -24,13 +27,14 @@ impl Progress {
     fn line(&self) -> String {
         let Self { phase, done, total, per_second, .. } = self;
         let mut line = match total {
+            Some(total) if self.at_most => format!("{phase}: {done} of at most {total}"),
             Some(total) => format!("{phase}: {done} of {total}"),
             None => format!("{phase}: {done}"),
         };
         if *per_second > 0.0 {
             line += &format!(", {per_second:.1}/s");
         }
-        if let Some(seconds) = self.seconds_left {
+        if let Some(seconds) = self.seconds_left.filter(|_| total.is_none_or(|total| *done < total)) {
             line += &format!(", {} left", left(seconds));
         }
         line
@@ -46,33 +50,34 @@ pub(super) struct Tell {
     untold: Option<Progress>,
     /// A line on the terminal waits to be replaced.
     open: bool,
-    mark: String,
+    mark: Mark,
     pub(super) findings: Vec<Found>,
     pub(super) more_findings: u64,
 }
 
 impl Tell {
-    pub(super) fn new() -> Self {
+    /// Where the job can be taken up again is told to `mark`.
+    pub(super) fn new(mark: &Mark) -> Self {
         Self {
             terminal: io::stderr().is_terminal(),
             phase: String::new(),
             told: None,
             untold: None,
             open: false,
-            mark: String::new(),
+            mark: mark.clone(),
             findings: Vec::new(),
             more_findings: 0,
         }
     }
 
     /// Where the job can be taken up again.
-    pub(super) fn mark(&self) -> &str {
-        &self.mark
+    pub(super) fn mark(&self) -> String {
+        self.mark.get()
     }
 
     pub(super) fn progress(&mut self, progress: &Progress) {
         if !progress.mark.is_empty() {
-            self.mark.clone_from(&progress.mark);
+            self.mark.set(&progress.mark);
         }
         let done = progress.total.is_some_and(|total| progress.done >= total && total > 0);
         let due = self.told.is_none_or(|told| told.elapsed() >= LINES_EVERY);
@@ -135,5 +140,9 @@ mod tests {
         progress.per_second = 3.25;
         (progress.done, progress.total, progress.seconds_left) = (10, Some(30_000), Some(9_228));
         assert_eq!(progress.line(), "move: 10 of 30000, 3.2/s, 2 h 33 min left");
+        (progress.done, progress.seconds_left) = (30_000, Some(0));
+        assert_eq!(progress.line(), "move: 30000 of 30000, 3.2/s");
+        (progress.done, progress.seconds_left, progress.at_most) = (10, Some(9_228), true);
+        assert_eq!(progress.line(), "move: 10 of at most 30000, 3.2/s, 2 h 33 min left");
     }
 }
