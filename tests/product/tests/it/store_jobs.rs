@@ -236,8 +236,10 @@ fn an_audit_that_is_interrupted_says_where_to_go_on() {
     let admin = Admin { socket: workload.socket(), port: server.port };
     // An empty registry is served as 4,096 repositories; each takes its time.
     admin.wait_clean(0);
-    registry.fail_next(Kind::Tags, 100_000, Fault::Slow(Duration::from_millis(50)));
     for (signal, code) in [("INT", 130), ("TERM", 75)] {
+        // The server notices soon, and not at once, that nobody waits for a job any more.
+        wait_until("no job runs", || !admin.store(&["audit"]).stdout.contains("another job")).unwrap();
+        registry.fail_next(Kind::Tags, 100_000, Fault::Slow(Duration::from_millis(50)));
         let mut command = admin.command("dir-admin", &["store", "audit", "--output", "json"]);
         let mut job = Proc::start(signal, dir.path(), &mut command).unwrap();
         job.wait_for("it is well under way", |job| job.output().contains("inspect: ")).unwrap();
@@ -251,8 +253,8 @@ fn an_audit_that_is_interrupted_says_where_to_go_on() {
         let mark = json["mark"].as_str().unwrap_or_else(|| panic!("{json}"));
         assert!(output.contains(&format!("next: to go on where it was: --from {mark}")), "{output}");
         assert!(mark.starts_with("shard:"), "{json}");
+        registry.heal();
     }
-    registry.heal();
 }
 
 #[test]
