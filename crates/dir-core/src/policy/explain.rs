@@ -1,10 +1,13 @@
 //! Why a decision is what it is: the rule that decided, and the rules that nearly did.
 
 use super::methods::distance;
-use super::{Cause, Decision, Effect, Policy, RecordTraits, Rule, RuleEffect, SEARCH_METHODS, Subject};
+use super::{
+    Cause, Decision, Effect, Grants, Policy, RecordTraits, Rule, RuleEffect, SEARCH_METHODS, Subject,
+};
 use crate::identity::{Principal, RoleClaims};
 use crate::query::Scope;
 use crate::time::Timestamp;
+use std::sync::Arc;
 
 /// In what a rule differs from a call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -95,6 +98,9 @@ pub struct Asked<'a> {
     pub delegated: Option<&'a Principal>,
 }
 
+/// What the rules grant somebody.
+type Held = Option<Arc<Grants>>;
+
 /// Misses that are told.
 const MISSES_MAX: usize = 3;
 
@@ -107,13 +113,10 @@ impl Policy {
     /// The same of a call as it is judged. Of whoever lacks the grant the nearest rules are told.
     pub fn explain_call(&self, asked: Asked<'_>, method: &str, now: Timestamp) -> Explanation<'_> {
         let number = self.catalogue().find(method);
-        let own = self.grants(asked.own, asked.claims);
-        let decision = match asked.delegated {
+        let (own, theirs) = self.held(asked);
+        let decision = match theirs {
             None => self.judge(own.as_deref(), number, now),
-            Some(who) => {
-                let theirs = self.grants(who, None);
-                self.judge_delegated(theirs.as_deref(), own.as_deref(), number, now)
-            }
+            Some((_, theirs)) => self.judge_delegated(theirs.as_deref(), own.as_deref(), number, now),
         };
         self.explained(asked, decision, method, now)
     }
@@ -127,15 +130,20 @@ impl Policy {
         record: &RecordTraits,
     ) -> Explanation<'_> {
         let number = self.catalogue().find(method);
-        let own = self.grants(asked.own, asked.claims);
-        let decision = match asked.delegated {
+        let (own, theirs) = self.held(asked);
+        let decision = match theirs {
             None => self.judge_record(own.as_deref(), number, now, asked.own, record),
-            Some(who) => {
-                let theirs = self.grants(who, None);
+            Some((who, theirs)) => {
                 self.judge_record_delegated(theirs.as_deref(), own.as_deref(), number, now, who, record)
             }
         };
         self.explained(asked, decision, method, now)
+    }
+
+    /// What the rules grant to whose certificate it is, and to whom a gateway calls for.
+    fn held<'a>(&self, asked: Asked<'a>) -> (Held, Option<(&'a Principal, Held)>) {
+        let theirs = asked.delegated.map(|who| (who, self.grants(who, None)));
+        (self.grants(asked.own, asked.claims), theirs)
     }
 
     fn explained<'p>(
@@ -173,13 +181,10 @@ impl Policy {
         if !decision.effect.goes_on() || !SEARCH_METHODS.contains(&method) {
             return None;
         }
-        let (number, own) = (self.catalogue().find(method), self.grants(asked.own, asked.claims));
-        let narrowed = match asked.delegated {
+        let (number, (own, theirs)) = (self.catalogue().find(method), self.held(asked));
+        let narrowed = match theirs {
             None => self.narrowed(own.as_deref(), number, now),
-            Some(who) => {
-                let theirs = self.grants(who, None);
-                self.narrowed_delegated(theirs.as_deref(), own.as_deref(), number, now)
-            }
+            Some((_, theirs)) => self.narrowed_delegated(theirs.as_deref(), own.as_deref(), number, now),
         };
         Some(narrowed.scope).filter(|scope| !scope.is_everything())
     }
